@@ -1,0 +1,5 @@
+"""``python -m embcli``."""
+
+from embcli.cli import entry_point
+
+entry_point()

@@ -1,0 +1,1 @@
+"""One module, one subcommand. `embcli.cli` finds them; there is no list to edit."""

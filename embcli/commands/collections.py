@@ -1,0 +1,118 @@
+"""`embcli collections`."""
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from embcli.errors import UsageError
+from embcli.options import (
+    DB,
+    Db,
+    Out,
+    OutputFormat,
+    Quiet,
+    complete_collection,
+    example,
+)
+from embcli.output import Column, Output, facts, size
+
+PANEL = "Keep"
+ORDER = 30
+EXAMPLE = "embcli collections list"
+COLUMNS = (
+    Column("name", "collection"),
+    Column("records", "records", right=True, show="{:,}".format),
+    Column("model", "model"),
+    Column("dim", "dim", right=True),
+    Column("dtype", "dtype"),
+    Column("bytes", "vectors", right=True, show=size),
+    Column("created", "created"),
+)
+
+app = typer.Typer(
+    help="List, describe, rename and delete collections.",
+    epilog=example(EXAMPLE),
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help="A collection.", autocompletion=complete_collection)]
+
+
+@app.command("list", epilog=example("embcli collections list"))
+def list_(db: Db = DB, format: OutputFormat = None, out: Out = None, quiet: Quiet = False) -> None:
+    """List the collections of a store."""
+    from embcli.store import Store
+
+    output = Output(format, out, quiet)
+    with Store(db, readonly=True) as store, store.snapshot():
+        rows = [asdict(info) for info in store.collections()]
+    output.rows(rows, COLUMNS, id="name")
+    if not rows:
+        output.note(f"{db} has no collections yet")
+
+
+@app.command(epilog=example("embcli collections info default"))
+def info(
+    name: Name = "default",
+    db: Db = DB,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Describe a collection: its size, its files, its fields, and the recipe of its space."""
+    from embcli.store import Store
+
+    output = Output(format, out, quiet)
+    with Store(db, readonly=True) as store, store.snapshot():
+        collection = store.collection(name)
+        summary = next(info for info in store.collections() if info.name == name)
+        row = {
+            **asdict(summary),
+            "recipe": dict(collection.recipe.settings),
+            "sources": collection.source_counts(),
+            "fields": collection.field_counts(),
+        }
+    if output.format == "table":
+        output.rows(facts(row), (Column("fact", "fact"), Column("value", "value", wrap=True)))
+    else:
+        output.rows([row], (), id="name")
+
+
+@app.command(epilog=example("embcli collections rename default history"))
+def rename(
+    name: Name,
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    db: Db = DB,
+    quiet: Quiet = False,
+) -> None:
+    """Rename a collection."""
+    from embcli.store import Store
+
+    with Store.existing(db) as store:
+        store.rename_collection(name, new)
+    Output(quiet=quiet).summary(f"{name!r} is now {new!r}")
+
+
+@app.command(epilog=example("embcli collections rm default --yes"))
+def rm(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    db: Db = DB,
+    quiet: Quiet = False,
+) -> None:
+    """Delete a collection with its records and vectors."""
+    from embcli.store import Store
+
+    with Store.existing(db) as store:
+        count = len(store.collection(name))
+        if not yes:
+            if not (sys.stdin.isatty() and sys.stderr.isatty()):
+                raise UsageError(
+                    f"not deleting {name!r} ({count:,} records) without being asked to",
+                    hint=f"embcli collections rm {name} --yes",
+                )
+            typer.confirm(f"Delete {name!r} with {count:,} records?", abort=True, err=True)
+        store.remove_collection(name)
+    Output(quiet=quiet).summary(f"deleted {name!r} ({count:,} records)")

@@ -1,0 +1,105 @@
+"""`embcli search`."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from embcli.errors import NothingFoundError, UsageError
+from embcli.options import (
+    COLLECTION,
+    DB,
+    CollectionName,
+    Db,
+    Model,
+    Out,
+    OutputFormat,
+    Quiet,
+    Top,
+    Where,
+)
+from embcli.output import Column, Output
+
+PANEL = "Work"
+ORDER = 11
+EXAMPLE = 'embcli search "a volcano that changed the weather" -k 3'
+COLUMNS = (
+    Column("rank", "#", right=True, show=str),
+    Column("score", "score", right=True),
+    Column("id", "id", width=28),
+    Column("text", "text", share=1),
+)
+
+
+def command(
+    query: Annotated[
+        str | None,
+        typer.Argument(help="What to look for; - reads a query per line from standard input."),
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option("--like", metavar="ID", help="Look for records like this one.")
+    ] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            "--queries",
+            metavar="FILE",
+            help="Many queries at once: a JSON Lines file with _id or id and text, or a text "
+            "file with a query per line; - for standard input.",
+        ),
+    ] = None,
+    top: Top = 10,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", "-t", help="Least cosine.")
+    ] = None,
+    where: Where = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show whole texts and metadata in the table.")
+    ] = False,
+    db: Db = DB,
+    collection: CollectionName = COLLECTION,
+    model: Model = None,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find the records nearest in meaning to a query.
+
+    The scores are cosines and the results exact; ties go by id. Filters work inside the
+    search: the best K of the records that pass are found, not those of the best K that pass.
+    """
+    if sum(option is not None for option in (query, like, queries)) != 1:
+        raise UsageError("give one of QUERY, --like ID and --queries FILE")
+    from embcli.pipelines.search import read_queries, search
+
+    output = Output(format, out, quiet)
+    source = "-" if query == "-" else queries
+    named = read_queries(source) if source is not None else None
+    results = search(
+        query if named is None else [text for _, text in named],
+        like=like,
+        db=db,
+        collection=collection,
+        model=model,
+        k=top,
+        threshold=threshold,
+        where=where,
+    )
+    columns = list(COLUMNS)
+    if full:
+        columns[3:] = [
+            Column("text", "text", share=3, wrap=True),
+            Column("meta", "metadata", share=1, wrap=True),
+        ]
+    if named is None:
+        rows = [asdict(hit) for hit in results[0]]
+    else:
+        columns.insert(0, Column("query_id", "query"))
+        rows = [
+            {"query_id": id, "query": text, **asdict(hit)}
+            for (id, text), hits in zip(named, results, strict=True)
+            for hit in hits
+        ]
+    output.rows(rows, columns)
+    if not rows:
+        raise NothingFoundError(f"nothing found in collection {collection!r}")

@@ -1,0 +1,41 @@
+"""`embcli show`."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from embcli.options import COLLECTION, DB, CollectionName, Db, Out, OutputFormat, Quiet
+from embcli.output import Column, Output
+
+PANEL = "Look"
+ORDER = 20
+EXAMPLE = "embcli show tambora-eruption-1815"
+COLUMNS = (
+    Column("id", "id", wrap=True),
+    Column("text", "text", wrap=True),
+    Column("meta", "metadata", wrap=True),
+    Column("source", "source", wrap=True),
+)
+
+
+def command(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Records to show.")],
+    vectors: Annotated[bool, typer.Option("--vectors", help="Give the vectors too.")] = False,
+    db: Db = DB,
+    collection: CollectionName = COLLECTION,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Show records by id, in the order asked for."""
+    from embcli.store import Store
+
+    output = Output(format, out, quiet)
+    with Store(db, readonly=True) as store, store.snapshot():
+        source = store.collection(collection)
+        rows = [asdict(record) for record in source.get(ids)]
+        if vectors:
+            for row, vector in zip(rows, source.vectors(ids).tolist(), strict=True):
+                row["vector"] = vector
+    output.rows(rows, COLUMNS)

@@ -1,0 +1,18 @@
+"""`embcli vacuum`."""
+
+from embcli.options import DB, Db, Quiet
+from embcli.output import Output, size
+
+PANEL = "Keep"
+ORDER = 31
+EXAMPLE = "embcli vacuum"
+
+
+def command(db: Db = DB, quiet: Quiet = False) -> None:
+    """Drop deleted vectors and make the store's file as small as it can be."""
+    from embcli.store import Store
+
+    before = db.stat().st_size if db.exists() else 0
+    with Store.existing(db) as store:
+        store.vacuum()
+    Output(quiet=quiet).summary(f"{db}: {size(before)} before, {size(db.stat().st_size)} now")

@@ -1,0 +1,1 @@
+"""Pure numerics on arrays: no I/O, no printing, no Typer."""

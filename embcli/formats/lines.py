@@ -1,0 +1,28 @@
+"""Decoded lines, each with its number, whatever the bytes are."""
+
+from collections.abc import Iterator
+
+from embcli.formats import Problem
+from embcli.formats.source import ByteStream
+
+
+def numbered_lines(stream: ByteStream) -> Iterator[tuple[int, str] | Problem]:
+    """Yield the lines of a stream with their ends, and a `Problem` for those not decodable.
+
+    Lines end in LF or CRLF; in CR where the beginning of the file has no LF.
+    """
+    newline = b"\r" if b"\r" in stream.sample and b"\n" not in stream.sample else b"\n"
+    for number, raw in enumerate(stream.lines(newline), 1):
+        try:
+            yield number, raw.decode(stream.encoding)
+        except UnicodeDecodeError as error:
+            yield Problem(stream.name, number, wrong_byte(error))
+
+
+def wrong_byte(error: UnicodeDecodeError) -> str:
+    """Say which byte is wrong, and what to do about it."""
+    byte = error.object[error.start]
+    return (
+        f"byte 0x{byte:02x} is not {error.encoding} "
+        "(name the right --encoding, for example latin-1)"
+    )

@@ -1,0 +1,155 @@
+"""Reading records: files in, `Record` s and `Problem` s out, one at a time."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+
+from embcli.errors import InputError, UsageError
+from embcli.formats import Item, Problem, ReadOptions, json_stream, jsonl, tabular, text
+from embcli.formats.fields import ID_NAMES, TEXT_NAMES, map_fields
+from embcli.formats.source import ByteStream, Source, open_source
+from embcli.store.records import Record
+
+FORMATS = ("jsonl", "json", "csv", "tsv", "text")
+_ITEMS_LOOKED_AT = 100
+
+
+class Reader:
+    """Reads records from sources, in order, never more than a file's beginning ahead.
+
+    Parameters
+    ----------
+    sources : iterable of Source
+    options : ReadOptions
+    note : callable
+        Told what was found out about each file.
+
+    Attributes
+    ----------
+    bytes_read : int
+        How far it has come, in bytes on disk.
+    """
+
+    def __init__(
+        self,
+        sources: Iterable[Source],
+        options: ReadOptions | None = None,
+        note: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self._sources = list(sources)
+        self._options = options or ReadOptions()
+        self._note = note
+        self._noted: set[str] = set()
+        self._finished = 0
+        self._stream: ByteStream | None = None
+        if self._options.format not in (None, *FORMATS):
+            raise UsageError(
+                f"no input format {self._options.format!r} (there are: {', '.join(FORMATS)})"
+            )
+
+    @property
+    def bytes_read(self) -> int:
+        """How far it has come, in bytes on disk."""
+        return self._finished + (self._stream.position if self._stream else 0)
+
+    def __iter__(self) -> Iterator[Record | Problem]:
+        for source in self._sources:
+            line = 1
+            try:
+                with open_source(source, self._options.encoding) as stream:
+                    self._stream = stream
+                    for result in self._read(source, stream):
+                        line = _line(result) + 1
+                        yield result
+            except InputError as error:
+                hint = f" ({error.hint})" if error.hint else ""
+                yield Problem(source.name, line, f"{error.message}{hint}")
+            self._stream = None
+            self._finished += source.size
+
+    def _read(self, source: Source, stream: ByteStream) -> Iterator[Record | Problem]:
+        kind = self._options.format or detect_format(source.format, stream)
+        items = self._items(kind, stream)
+        head: list[Item | Problem] = []
+        failure: InputError | None = None
+        try:
+            head.extend(islice(items, _ITEMS_LOOKED_AT))
+        except InputError as error:
+            failure = error
+        fields = map_fields([item for item in head if isinstance(item, Item)], self._options)
+        if fields.note:
+            self._say(source.name, fields.note)
+        for item in chain(head, items):
+            if isinstance(item, Problem):
+                yield item
+                continue
+            record = fields.record(item, source.name)
+            if kind == "text" and self._options.per == "file" and isinstance(record, Record):
+                record = Record(source.name, record.text, record.meta, record.source)
+            yield record
+        if failure:
+            raise failure
+
+    def _items(self, kind: str, stream: ByteStream) -> Iterator[Item | Problem]:
+        if kind == "jsonl":
+            return jsonl.read(stream)
+        if kind == "json":
+            return json_stream.read(stream)
+        if kind == "text":
+            read = text.read_whole if self._options.per == "file" else text.read_lines
+            return read(stream)
+        delimiter = self._options.delimiter or ("\t" if kind == "tsv" else None)
+        return tabular.read(stream, delimiter=delimiter, header=self._options.header)
+
+    def _say(self, name: str, found: str) -> None:
+        """Note what was found, once for all files of a directory that are alike."""
+        if found not in self._noted:
+            self._noted.add(found)
+            self._note(f"{name}: {found}")
+
+
+def detect_format(named: str | None, stream: ByteStream) -> str:
+    """Find out the format of a stream from its name and its beginning.
+
+    Parameters
+    ----------
+    named : str or None
+        What the file's name says, if anything.
+    stream : ByteStream
+    """
+    if named not in (None, "json"):
+        return named
+    sample = stream.sample.decode(stream.encoding, "replace").lstrip()
+    first, _, rest = sample.partition("\n")
+    if sample.startswith("{") and _is_json(first) and (named is None or rest.lstrip()[:1] == "{"):
+        return "jsonl"
+    if named == "json":
+        return "json"
+    if sample.startswith("{"):
+        return "json" if first.rstrip() == "{" or sample[1:].lstrip()[:1] == '"' else "text"
+    if sample.startswith("["):
+        return "json" if sample[1:].lstrip()[:1] in '{"[]' else "text"
+    return _detect_table(first, sample) or "text"
+
+
+def _detect_table(first: str, sample: str) -> str | None:
+    """Recognise a table by a header that names a text."""
+    delimiter = tabular.sniff_delimiter(sample)
+    names = [name.strip().strip('"').lower() for name in first.split(delimiter)]
+    if len(names) > 1 and {*names} & {*TEXT_NAMES, *ID_NAMES}:
+        return "tsv" if delimiter == "\t" else "csv"
+    return None
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _line(result: Record | Problem) -> int:
+    if isinstance(result, Problem):
+        return result.line
+    return int(result.source.rpartition(":")[2])

@@ -1,0 +1,293 @@
+"""Files, directories, globs and standard input as streams of bytes."""
+
+import bz2
+import codecs
+import glob
+import gzip
+import io
+import lzma
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from embcli.errors import InputError, UsageError
+
+FORMATS_BY_SUFFIX = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".markdown": "text",
+}
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".lzma", ".zst")
+STDIN = "stdin"
+SAMPLE_BYTES = 1 << 16
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input: a file, or standard input when `path` is None."""
+
+    name: str
+    path: Path | None
+
+    @property
+    def format(self) -> str | None:
+        """What the name says the format is."""
+        return _format_of_name(self.name)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, compressed if it is; 0 when it cannot be known."""
+        if self.path is None:
+            return 0
+        return self.path.stat().st_size
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """Sources in order, and the prefixes under which records of these inputs are named.
+
+    `scopes` end in ":" for files and "/" for directories.
+    """
+
+    sources: list[Source]
+    scopes: list[str]
+    ignored: int
+
+
+def expand(arguments: Iterable[str]) -> Expanded:
+    """Turn arguments into sources: files as given, directories and globs sorted by name.
+
+    Parameters
+    ----------
+    arguments : iterable of str
+        Paths, directories, glob patterns (``**`` included), or ``-`` for standard input.
+
+    Raises
+    ------
+    InputError
+        A path does not exist, or a pattern or directory holds no file that can be read.
+    """
+    sources: dict[str, Source] = {}
+    scopes: list[str] = []
+    ignored = 0
+    for argument in arguments:
+        if argument == "-":
+            sources[STDIN] = Source(STDIN, None)
+            scopes.append(f"{STDIN}:")
+            continue
+        path = Path(argument)
+        if path.is_dir():
+            files = list(_walk(path))
+            known = [file for file in files if _format_of_name(file.name)]
+            ignored += len(files) - len(known)
+            if not known:
+                raise InputError(
+                    f"{argument}: no file in this directory has a name ending in one of "
+                    f"{' '.join(FORMATS_BY_SUFFIX)} (or those with {' '.join(COMPRESSIONS)})"
+                )
+            scopes.append(_name(path).rstrip("/") + "/")
+        elif path.exists():
+            known = [path]
+            scopes.append(_name(path) + ":")
+        else:
+            known = sorted(
+                file
+                for match in glob.iglob(argument, recursive=True)
+                if (file := Path(match)).is_file()
+            )
+            if not known:
+                raise InputError(f"{argument}: no such file or directory")
+            scopes += [_name(file) + ":" for file in known]
+        for file in known:
+            sources.setdefault(_name(file), Source(_name(file), file))
+    return Expanded(list(sources.values()), scopes, ignored)
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(directory):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _name(path: Path) -> str:
+    """One name per file however it is spelled: relative below this folder, else absolute."""
+    absolute = os.path.abspath(path)
+    relative = os.path.relpath(absolute)
+    return Path(absolute if relative.startswith("..") else relative).as_posix()
+
+
+def _format_of_name(name: str) -> str | None:
+    stem, suffix = os.path.splitext(name.lower())
+    if suffix in COMPRESSIONS:
+        suffix = os.path.splitext(stem)[1]
+    return FORMATS_BY_SUFFIX.get(suffix)
+
+
+class ByteStream:
+    """An open source, decompressed, in UTF-8 or a single-byte encoding, without its mark.
+
+    Attributes
+    ----------
+    name : str
+    encoding : str
+        What the bytes are encoded in. UTF-16 and UTF-32 arrive as UTF-8.
+    sample : bytes
+        The beginning; reading is not affected.
+    """
+
+    def __init__(self, source: Source, raw: io.BufferedReader, encoding: str | None) -> None:
+        self.name = source.name
+        self._raw = raw
+        stream = _decompressed(raw)
+        with self.reading():
+            head = stream.peek(SAMPLE_BYTES)
+            mark, marked = next(((m, e) for m, e in _BOMS if head.startswith(m)), (b"", None))
+            stream.read(len(mark))
+            self.encoding = _known_encoding(encoding or marked or "utf-8")
+            if self.encoding.startswith(("utf-16", "utf-32", "utf_16", "utf_32")):
+                stream = io.BufferedReader(_ToUtf8(stream, self.encoding), SAMPLE_BYTES)
+                self.encoding = "utf-8"
+            self._stream = stream
+            self.sample = stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the source have been read, before decompression."""
+        try:
+            return self._raw.tell()
+        except OSError:
+            return 0
+
+    def lines(self, newline: bytes) -> Iterator[bytes]:
+        """Lines with their ends, as long as they can be read."""
+        with self.reading():
+            if newline == b"\n":
+                yield from self._stream
+                return
+            rest = b""
+            while chunk := self._stream.read(SAMPLE_BYTES):
+                *complete, rest = (rest + chunk).split(newline)
+                yield from (line + newline for line in complete)
+            if rest:
+                yield rest
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most `size` bytes, or all of them."""
+        with self.reading():
+            return self._stream.read(size)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Translate what can go wrong with the bytes themselves into InputError."""
+        import zstandard
+
+        damaged = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstandard.ZstdError)
+        try:
+            yield
+        except damaged as error:
+            raise InputError(f"the compressed data is damaged here ({error})") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"not {error.encoding} from here on ({error.reason})") from error
+        except OSError as error:
+            if error.errno is None:  # bz2 says "Invalid data stream" this way
+                raise InputError(f"the compressed data is damaged here ({error})") from error
+            raise InputError(f"cannot be read ({error.strerror})") from error
+
+
+@contextmanager
+def open_source(source: Source, encoding: str | None = None) -> Iterator[ByteStream]:
+    """Open a source for reading.
+
+    Raises
+    ------
+    InputError
+        It cannot be opened, or its compression is not what its first bytes promise.
+    UsageError
+        There is no such encoding.
+    """
+    if source.path is None:
+        yield ByteStream(source, cast(io.BufferedReader, sys.stdin.buffer), encoding)
+        return
+    try:
+        raw = source.path.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot be opened ({error.strerror})") from error
+    with raw:
+        yield ByteStream(source, raw, encoding)
+
+
+def _decompressed(buffered: io.BufferedReader) -> io.BufferedReader:
+    """Undo compression, recognised by its first bytes rather than by the file's name."""
+    head = buffered.peek(8)
+    stream: IO[bytes]
+    if head.startswith(b"\x1f\x8b"):
+        stream = cast(IO[bytes], gzip.open(buffered))
+    elif head.startswith(b"BZh"):
+        stream = bz2.open(buffered)
+    elif head.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
+        stream = lzma.open(buffered)
+    elif head.startswith(b"\x28\xb5\x2f\xfd"):
+        import zstandard
+
+        stream = zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
+    else:
+        return buffered
+    return io.BufferedReader(cast(io.RawIOBase, stream), SAMPLE_BYTES)
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise UsageError(f"no encoding called {name!r}", hint="--encoding utf-8") from None
+
+
+class _ToUtf8(io.RawIOBase):
+    """Recode a stream into UTF-8; what comes before a wrong byte is still delivered."""
+
+    def __init__(self, stream: IO[bytes], encoding: str) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._ready = b""
+        self._failed: UnicodeDecodeError | None = None
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._ready and not self._ended:
+            if self._failed:
+                raise self._failed
+            chunk = self._stream.read(SAMPLE_BYTES)
+            self._ended = not chunk
+            try:
+                text = self._decoder.decode(chunk, final=self._ended)
+            except UnicodeDecodeError as error:
+                self._failed, self._ended = error, False
+                text = error.object[: error.start].decode(error.encoding)
+            self._ready = text.encode()
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size

@@ -1,0 +1,161 @@
+"""CSV and TSV (RFC 4180)."""
+
+import csv
+from collections.abc import Iterator
+from typing import Any
+
+from embcli.errors import InputError
+from embcli.formats import Item, Problem
+from embcli.formats.lines import numbered_lines
+from embcli.formats.source import ByteStream
+
+_DELIMITERS = (",", ";", "\t", "|")
+_LONGEST_FIELD = 1 << 26
+_ROWS_SNIFFED = 50
+
+
+def read(
+    stream: ByteStream, *, delimiter: str | None = None, header: bool = True
+) -> Iterator[Item | Problem]:
+    """Read a record per row.
+
+    A row that cannot be parsed costs that row only: reading goes on at the next line. Numbers
+    that are written the way Python writes them become numbers; empty fields become null.
+
+    Parameters
+    ----------
+    stream : ByteStream
+    delimiter : str, optional
+        Found out from the first rows if None.
+    header : bool
+        Whether the first row names the columns; they are called "1", "2", ... if not.
+    """
+    csv.field_size_limit(_LONGEST_FIELD)
+    if delimiter is None:
+        delimiter = sniff_delimiter(stream.sample.decode(stream.encoding, "replace"))
+    names: list[str] | None = None
+    for row in _rows(stream, delimiter):
+        if isinstance(row, Problem):
+            yield row
+            continue
+        line, fields = row
+        if names is None:
+            names = _names(fields) if header else [str(i + 1) for i in range(len(fields))]
+            if header:
+                continue
+        if len(fields) != len(names):
+            message = f"expected {len(names)} fields, found {len(fields)}"
+            yield Problem(stream.name, line, message)
+        else:
+            values = dict(zip(names, map(_value, fields), strict=True))
+            yield Item(values, line)
+
+
+def sniff_delimiter(sample: str) -> str:
+    """Find the delimiter that cuts the first rows into the same number of fields."""
+
+    def regularity(delimiter: str) -> tuple[int, int]:
+        lines = sample.splitlines(keepends=True)[:_ROWS_SNIFFED]
+        # The last line of a sample may be cut off.
+        complete = lines[:-1] or lines
+        widths = [len(row) for row in csv.reader(complete, delimiter=delimiter) if row]
+        if not widths or widths[0] < 2:
+            return 0, 0
+        return sum(width == widths[0] for width in widths), widths[0]
+
+    return max(_DELIMITERS, key=regularity)
+
+
+def _names(fields: list[str]) -> list[str]:
+    names = [field.strip() or str(i + 1) for i, field in enumerate(fields)]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise InputError(
+            f"two columns are called {min(repeated)!r} (is the first row a header? if not: "
+            "--no-header)"
+        )
+    return names
+
+
+def _value(field: str) -> Any:
+    """Turn a field into a number if that loses nothing."""
+    if not field:
+        return None
+    if not (field[-1].isdecimal() and field.isascii()):
+        return field
+    for kind in (int, float):
+        try:
+            number = kind(field)
+        except ValueError:
+            continue
+        if str(number) == field:
+            return number
+    return field
+
+
+def _rows(stream: ByteStream, delimiter: str) -> Iterator[tuple[int, list[str]] | Problem]:
+    feed = _Feed(stream)
+    while True:
+        reader = csv.reader(feed, delimiter=delimiter, strict=True)
+        try:
+            for row in reader:
+                line = feed.begin_row()
+                if row:
+                    yield line, row
+            return
+        except csv.Error as error:
+            first, text = feed.restart_after_first()
+            if delimiter == "\t":
+                # Many TSV files do not quote at all: a quote that does not close is a quote.
+                yield first, text.rstrip("\r\n").split("\t")
+            else:
+                yield Problem(stream.name, first, _explain(error))
+        except _UndecodableLine as undecodable:
+            feed.begin_row()
+            yield undecodable.problem
+
+
+def _explain(error: csv.Error) -> str:
+    if "unexpected end of data" in str(error):
+        return "a quoted field is never closed"
+    if "field larger" in str(error):
+        return "a quoted field never seems to close"
+    return f"not CSV: {error}"
+
+
+class _UndecodableLine(Exception):
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+class _Feed:
+    """Lines for a csv.reader, remembering those of the row being read."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._lines = numbered_lines(stream)
+        self._taken: list[tuple[int, str]] = []
+        self._again: list[tuple[int, str]] = []
+
+    def __iter__(self) -> "_Feed":
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else next(self._lines)
+        if isinstance(line, Problem):
+            raise _UndecodableLine(line)
+        self._taken.append(line)
+        return line[1]
+
+    def begin_row(self) -> int:
+        """Forget the lines of the row just read; return the number of its first."""
+        line = self._taken[0][0] if self._taken else 0
+        self._taken.clear()
+        return line
+
+    def restart_after_first(self) -> tuple[int, str]:
+        """Offer the lines of the row that failed again, all but the first, which is returned."""
+        first, *rest = self._taken
+        self._again.extend(reversed(rest))
+        self._taken.clear()
+        return first

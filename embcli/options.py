@@ -1,0 +1,118 @@
+"""Options shared by several commands, declared once."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from embcli.config import DB_VARIABLE, DEFAULT_COLLECTION, DEFAULT_DB
+
+COMMON = "Common options"
+READING = "Reading the input"
+
+
+class Format(StrEnum):
+    """How results are written."""
+
+    table = "table"
+    json = "json"
+    ndjson = "ndjson"
+    csv = "csv"
+    tsv = "tsv"
+    ids = "ids"
+
+
+def example(line: str) -> str:
+    """Format the example that ends a command's help."""
+    return f"Example:  [bold]{line.replace('[', chr(92) + '[')}[/bold]"
+
+
+def complete_collection(ctx: Any) -> list[str]:
+    """Offer the collections of the store named on the command line so far."""
+    from embcli.errors import EmbcliError
+    from embcli.store import Store
+
+    try:
+        with Store(ctx.params.get("db") or DEFAULT_DB, readonly=True) as store:
+            return [info.name for info in store.collections()]
+    except EmbcliError:
+        return []
+
+
+def complete_model() -> list[str]:
+    """Offer the models there are."""
+    from embcli.encoders import MODELS
+
+    return list(MODELS)
+
+
+Db = Annotated[
+    Path,
+    typer.Option(
+        "--db", "-d",
+        help="The store, an SQLite file.",
+        envvar=DB_VARIABLE,
+        rich_help_panel=COMMON,
+    ),
+]  # fmt: skip
+DB = Path(DEFAULT_DB)
+
+CollectionName = Annotated[
+    str,
+    typer.Option(
+        "--collection", "-c",
+        help="The collection in the store.",
+        autocompletion=complete_collection,
+        rich_help_panel=COMMON,
+    ),
+]  # fmt: skip
+COLLECTION = DEFAULT_COLLECTION
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", "-m",
+        help="The model; by default the collection's own, or 'static' for a new one.",
+        autocompletion=complete_model,
+        rich_help_panel=COMMON,
+    ),
+]  # fmt: skip
+
+Top = Annotated[
+    int, typer.Option("--top", "-k", min=1, help="How many results.", rich_help_panel=COMMON)
+]
+
+OutputFormat = Annotated[
+    Format | None,
+    typer.Option(
+        "--format", "-f",
+        help="How to write results: by default a table on a terminal, ndjson elsewhere.",
+        rich_help_panel=COMMON,
+    ),
+]  # fmt: skip
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o",
+        help="Write results to this file; its ending tells the format.",
+        rich_help_panel=COMMON,
+    ),
+]  # fmt: skip
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", help="No notes, no progress, no summary.", rich_help_panel=COMMON
+    ),
+]
+
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where", "-w",
+        metavar="CONDITION",
+        help="Only records whose metadata meet this, as 'category = \"sport\" and year >= 2020'.",
+    ),
+]  # fmt: skip

@@ -1,0 +1,308 @@
+"""The only writer to stdout and stderr."""
+
+import csv
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from embcli.errors import EmbcliError, InputError, UsageError
+from embcli.formats import Problem
+from embcli.options import Format
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    key : str
+        Of the row's value.
+    title : str
+    right : bool
+        Align to the right, as numbers are.
+    wrap : bool
+        Break long values over lines instead of cutting them.
+    width : int, optional
+        Most characters.
+    share : int, optional
+        Weight in dividing the width of the terminal; as wide as its values if None.
+    show : callable
+        Turns the value into text.
+    """
+
+    key: str
+    title: str
+    right: bool = False
+    wrap: bool = False
+    width: int | None = None
+    share: int | None = None
+    show: Callable[[Any], str] = lambda value: plain(value)
+
+
+class Output:
+    """Where a command's results and remarks go.
+
+    Parameters
+    ----------
+    format : Format, optional
+        By default what the ending of `out` says, else a table on a terminal, else ndjson.
+    out : Path, optional
+        A file instead of stdout; it appears only when it is complete.
+    quiet : bool
+        No notes, no progress, no summary. Warnings and errors are always shown.
+    """
+
+    def __init__(
+        self, format: Format | None = None, out: Path | None = None, quiet: bool = False
+    ) -> None:
+        self._out = out
+        self.quiet = quiet
+        self.format = format or _format_of(out)
+
+    def rows(self, rows: Iterable[Row], columns: Sequence[Column], id: str = "id") -> None:
+        """Write results.
+
+        Parameters
+        ----------
+        rows : iterable of mapping
+            Machine formats write every key, in the order of the first row.
+        columns : sequence of Column
+            For the table.
+        id : str
+            The key whose value the format ``ids`` writes.
+        """
+        with self._stream() as stream:
+            if self.format is Format.table:
+                _write_table(stream, rows, columns)
+            elif self.format is Format.ids:
+                for row in rows:
+                    stream.write(f"{_escaped(str(row[id]))}\n")
+            else:
+                _WRITERS[self.format](stream, rows)
+
+    @contextmanager
+    def _stream(self) -> Iterator[TextIO]:
+        if self._out is None:
+            yield sys.stdout
+            sys.stdout.flush()
+            return
+        part = self._out.with_name(f".{self._out.name}.part")
+        try:
+            with part.open("w", encoding="utf-8", newline="") as stream:
+                yield stream
+            os.replace(part, self._out)
+        except OSError as error:
+            raise UsageError(f"cannot write {self._out} ({error.strerror})") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def note(self, message: str) -> None:
+        """Say something worth knowing."""
+        if not self.quiet:
+            to_stderr(f"note: {message}")
+
+    def summary(self, message: str) -> None:
+        """Say what was done."""
+        if not self.quiet:
+            to_stderr(message)
+
+    @contextmanager
+    def progress(self, unit: str) -> Iterator[Callable[[int, int, int], None]]:
+        """Show a progress bar on stderr while the block runs, if stderr is a terminal.
+
+        Yields
+        ------
+        advance : callable
+            Takes how much is done, how much there is in all (0 if unknown), and how many
+            `unit` that is.
+        """
+        if self.quiet or not sys.stderr.isatty():
+            yield lambda done, total, count: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            BarColumn(),
+            TextColumn("{task.fields[count]:,} " + unit),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=None, count=0, rate="")
+
+            def advance(done: int, total: int, count: int) -> None:
+                elapsed = bar.tasks[0].elapsed or 0
+                rate = f"{count / elapsed:,.0f}/s" if elapsed else ""
+                bar.update(task, completed=done, total=total or None, count=count, rate=rate)
+
+            yield advance
+
+
+class SkippedLog:
+    """Reports skipped records on stderr: the first ten by name, the others by number."""
+
+    _shown = 10
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.exit_code = 0
+
+    def __call__(self, problem: Problem) -> None:
+        """Take note of a record that was skipped."""
+        self._count += 1
+        if problem.kind == "malformed":
+            self.exit_code = InputError.exit_code
+        if self._count <= self._shown:
+            to_stderr(f"skipped: {problem}")
+
+    def close(self) -> None:
+        """Say how many more there were."""
+        if self._count > self._shown:
+            to_stderr(f"skipped: {self._count - self._shown:,} more")
+
+
+def to_stderr(message: str) -> None:
+    """Write one line to stderr, whatever characters are in it."""
+    sys.stderr.write(f"{printable(message)}\n")
+    sys.stderr.flush()
+
+
+def report_error(error: EmbcliError) -> None:
+    """Say on one line what went wrong and what to do."""
+    hint = f"; try: {error.hint}" if error.hint else ""
+    to_stderr(f"error: {error.message}{hint}")
+
+
+def printable(text: str) -> str:
+    """Make text safe for a terminal: control and direction characters are shown, not obeyed."""
+    return _UNSAFE.sub(lambda match: _shown(match.group()), text)
+
+
+def plain(value: Any) -> str:
+    """Show a value in a cell of a table, on one line."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return printable(" ".join(_cell(value).split()))
+
+
+def size(count: int) -> str:
+    """Show a number of bytes: 1.5 MiB."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB")
+    power = min(max(count.bit_length() - 1, 0) // 10, len(units) - 1)
+    return f"{count / 1024**power:.{min(power, 1)}f} {units[power]}"
+
+
+def facts(row: Row) -> list[dict[str, Any]]:
+    """Spread an object over rows of `fact` and `value`, for a table."""
+    return [{"fact": key, "value": value} for key, value in row.items()]
+
+
+def _format_of(out: Path | None) -> Format:
+    if out is not None:
+        endings = {".json": Format.json, ".csv": Format.csv, ".tsv": Format.tsv}
+        return endings.get(out.suffix.lower(), Format.ndjson)
+    return Format.table if sys.stdout.isatty() else Format.ndjson
+
+
+def _write_json(stream: TextIO, rows: Iterable[Row]) -> None:
+    separator = "["
+    for row in rows:
+        stream.write(f"{separator}\n  {_json(row)}")
+        separator = ","
+    stream.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def _write_ndjson(stream: TextIO, rows: Iterable[Row]) -> None:
+    for row in rows:
+        stream.write(f"{_json(row)}\n")
+
+
+def _write_csv(stream: TextIO, rows: Iterable[Row]) -> None:
+    writer = csv.writer(stream, lineterminator="\n")
+    for number, row in enumerate(rows):
+        if number == 0:
+            writer.writerow(row.keys())
+        writer.writerow([_cell(value) for value in row.values()])
+
+
+def _write_tsv(stream: TextIO, rows: Iterable[Row]) -> None:
+    for number, row in enumerate(rows):
+        if number == 0:
+            stream.write("\t".join(row) + "\n")
+        stream.write("\t".join(_escaped(_cell(value)) for value in row.values()) + "\n")
+
+
+_WRITERS = {
+    Format.json: _write_json,
+    Format.ndjson: _write_ndjson,
+    Format.csv: _write_csv,
+    Format.tsv: _write_tsv,
+}
+
+
+def _write_table(stream: TextIO, rows: Iterable[Row], columns: Sequence[Column]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        header_style="bold",
+        expand=any(column.share for column in columns),
+    )
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            overflow="fold" if column.wrap else "ellipsis",
+            no_wrap=not column.wrap,
+            max_width=column.width,
+            ratio=column.share,
+        )
+    for row in rows:
+        table.add_row(*(Text(column.show(row[column.key])) for column in columns))
+    if not table.row_count:
+        return
+    # Through a buffer: rich writes escape codes by what the console is, not the stream.
+    console = Console(file=stream, soft_wrap=False, highlight=False)
+    if stream is not sys.stdout:
+        console = Console(file=stream, width=120, no_color=True, force_terminal=False)
+    console.print(table)
+
+
+def _json(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _escaped(text: str) -> str:
+    """Keep a value in its cell and on its line."""
+    for character, escape in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
+        text = text.replace(character, escape)
+    return text
+
+
+_UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def _shown(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,377 @@
+"""A collection: records and their vectors, all in one space."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from json import loads
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.encoders.recipe import Recipe
+from embcli.errors import InputError, NothingFoundError, UsageError
+from embcli.store import text_index
+from embcli.store.database import Database
+from embcli.store.records import Record
+from embcli.store.segments import Place, Segments
+from embcli.store.where import compile_where
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write did: numbers of records."""
+
+    added: int = 0
+    changed: int = 0
+    refreshed: int = 0
+    unchanged: int = 0
+
+    def __add__(self, other: "Written") -> "Written":
+        return Written(
+            self.added + other.added,
+            self.changed + other.changed,
+            self.refreshed + other.refreshed,
+            self.unchanged + other.unchanged,
+        )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    key: int
+    hash: str
+    meta: str
+    source: str
+    place: Place
+
+
+class Collection:
+    """A named set of records with vectors; made by `Store`, not directly.
+
+    Attributes
+    ----------
+    name : str
+    recipe : Recipe
+        What the vectors mean.
+    dtype : {"float32", "float16"}
+        How they are stored.
+    """
+
+    def __init__(
+        self, db: Database, key: int, name: str, space: int, recipe: Recipe, dtype: str
+    ) -> None:
+        self._db = db
+        self._key = key
+        self._space = space
+        self.name = name
+        self.recipe = recipe
+        self.dtype = dtype
+        self._segments = Segments(db, key, recipe.dim, dtype)
+
+    def __len__(self) -> int:
+        return int(
+            self._db.value("SELECT count(*) FROM records WHERE collection = ?", (self._key,))
+        )
+
+    # Writing
+
+    def missing(self, records: Sequence[Record]) -> list[Record]:
+        """Which records need a vector that the store does not have, one per distinct text."""
+        stored = self._stored(records)
+        needed = {
+            record.hash: record
+            for record in records
+            if record.id not in stored or stored[record.id].hash != record.hash
+        }
+        known = self._places_by_hash(needed)
+        return [record for hash, record in needed.items() if hash not in known]
+
+    def write(
+        self, records: Sequence[Record], vectors: Mapping[str, NDArray[np.float32]]
+    ) -> Written | None:
+        """Insert or update records in one transaction.
+
+        Parameters
+        ----------
+        records : sequence of Record
+            Ids must be distinct.
+        vectors : mapping
+            From a record's ``hash`` to its vector, of shape (dim,), for at least those that
+            `missing` named.
+
+        Returns
+        -------
+        written : Written or None
+            None, and nothing was written, if another process changed the store meanwhile so
+            that vectors are missing again.
+        """
+        with self._db.transaction():
+            stored = self._stored(records)
+            fresh = [r for r in records if r.id not in stored or stored[r.id].hash != r.hash]
+            known = self._places_by_hash({r.hash for r in fresh} - vectors.keys())
+            if any(r.hash not in vectors and r.hash not in known for r in fresh):
+                return None
+            copies = self._segments.read(known.values())
+            matrix = np.empty((len(fresh), self.recipe.dim), np.float32)
+            for row, record in enumerate(fresh):
+                vector = vectors.get(record.hash)
+                matrix[row] = copies[known[record.hash]] if vector is None else vector
+            outdated = [stored[r.id] for r in fresh if r.id in stored]
+            self._remove(outdated)
+            self._insert(fresh, matrix)
+            refreshed = self._refresh(records, stored)
+        added = len(fresh) - len(outdated)
+        unchanged = len(records) - len(fresh) - refreshed
+        return Written(added, len(outdated), refreshed, unchanged)
+
+    def add(self, records: Sequence[Record], vectors: NDArray[np.float32]) -> Written:
+        """Insert records with vectors computed elsewhere, replacing those of the same ids.
+
+        Parameters
+        ----------
+        records : sequence of Record
+            Ids must be distinct.
+        vectors : float array, shape (len(records), dim)
+
+        Raises
+        ------
+        InputError
+            Shapes do not fit, values are not finite, or ids repeat.
+        """
+        matrix = np.asarray(vectors, np.float32)
+        if matrix.shape != (len(records), self.recipe.dim):
+            raise InputError(
+                f"expected vectors of shape ({len(records)}, {self.recipe.dim}), "
+                f"found {matrix.shape}"
+            )
+        finite = np.isfinite(matrix).all(axis=1)
+        if not finite.all():
+            raise InputError(f"row {int(finite.argmin())} of the vectors is not finite")
+        if len({r.id for r in records}) < len(records):
+            raise InputError("ids repeat among the records")
+        with self._db.transaction():
+            replaced = list(self._stored(records).values())
+            self._remove(replaced)
+            self._insert(records, matrix)
+        return Written(added=len(records) - len(replaced), changed=len(replaced))
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Delete records; ids that are not there are passed over. Returns how many went."""
+        with self._db.transaction():
+            stored = self._stored_by_id(ids)
+            self._remove(list(stored.values()))
+        return len(stored)
+
+    def clear(self) -> int:
+        """Delete every record; return how many they were. Call inside a transaction."""
+        keys = [
+            key
+            for (key,) in self._db.all("SELECT key FROM records WHERE collection = ?", (self._key,))
+        ]
+        text_index.remove(self._db, keys)
+        self._db.execute("DELETE FROM segments WHERE collection = ?", (self._key,))
+        self._db.execute("DELETE FROM records WHERE collection = ?", (self._key,))
+        return len(keys)
+
+    def compact(self) -> None:
+        """Rewrite segments that hold deleted vectors, in one transaction."""
+        with self._db.transaction():
+            moved = self._segments.compact()
+            self._db.executemany(
+                "UPDATE records SET segment = ?, slot = ? WHERE key = ?",
+                ((*place, key) for key, place in moved),
+            )
+
+    def prune(self, scopes: Iterable[str]) -> int:
+        """Delete records whose source begins with one of `scopes` and whose id was not seen.
+
+        The ids seen are those of the `SeenIds` of this store.
+
+        Returns
+        -------
+        pruned : int
+        """
+        with self._db.transaction():
+            gone = {
+                id
+                for scope in scopes
+                for (id,) in self._db.all(
+                    "SELECT id FROM records WHERE collection = ? AND source >= ? AND source < ? "
+                    "AND id NOT IN (SELECT id FROM temp.seen)",
+                    (self._key, scope, scope[:-1] + chr(ord(scope[-1]) + 1)),
+                )
+            }
+            self._remove(list(self._stored_by_id(gone).values()))
+        return len(gone)
+
+    def _insert(self, records: Sequence[Record], vectors: NDArray[np.float32]) -> None:
+        first = (self._db.value("SELECT max(key) FROM records") or 0) + 1
+        keys = np.arange(first, first + len(records), dtype=np.int64)
+        places = self._segments.append(keys, vectors)
+        self._db.executemany(
+            "INSERT INTO records (key, collection, id, hash, segment, slot, source, meta, text) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (key, self._key, r.id, r.hash, segment, slot, r.source, r.meta_json, r.text)
+                for key, r, (segment, slot) in zip(keys.tolist(), records, places, strict=True)
+            ),
+        )
+
+    def _refresh(self, records: Sequence[Record], stored: Mapping[str, _Stored]) -> int:
+        """Bring metadata and sources of records with unchanged texts up to date."""
+        rows = [
+            (record.meta_json, record.source, old.key)
+            for record in records
+            if (old := stored.get(record.id)) is not None
+            and old.hash == record.hash
+            and (old.meta, old.source) != (record.meta_json, record.source)
+        ]
+        self._db.executemany("UPDATE records SET meta = ?, source = ? WHERE key = ?", rows)
+        return len(rows)
+
+    def _remove(self, stored: Sequence[_Stored]) -> None:
+        text_index.remove(self._db, [old.key for old in stored])
+        self._segments.remove(old.place for old in stored)
+        self._db.executemany("DELETE FROM records WHERE key = ?", ((old.key,) for old in stored))
+
+    # Reading
+
+    def sources(self, ids: Iterable[str]) -> dict[str, str]:
+        """Look up where records came from; ids that are not there are left out."""
+        return {id: old.source for id, old in self._stored_by_id(ids).items()}
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """Fetch records in the order asked for.
+
+        Raises
+        ------
+        NothingFoundError
+            An id is not there; the message names it.
+        """
+        rows = self._db.all_in(
+            "SELECT id, text, meta, source FROM records WHERE collection = ? AND id IN ({})",
+            (self._key,),
+            dict.fromkeys(ids),
+        )
+        found = {row[0]: _record(row) for row in rows}
+        self._require(ids, found)
+        return [found[id] for id in ids]
+
+    def get_by_key(self, keys: Iterable[int]) -> dict[int, Record]:
+        """Fetch records by key."""
+        rows = self._db.all_in(
+            "SELECT key, id, text, meta, source FROM records WHERE key IN ({})", (), keys
+        )
+        return {row[0]: _record(row[1:]) for row in rows}
+
+    def ids_by_key(self, keys: Iterable[int]) -> dict[int, str]:
+        """Fetch ids by key."""
+        return dict(self._db.all_in("SELECT key, id FROM records WHERE key IN ({})", (), keys))
+
+    def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
+        """Fetch vectors in the order asked for, shape (len(ids), dim).
+
+        Raises
+        ------
+        NothingFoundError
+            An id is not there.
+        """
+        stored = self._stored_by_id(ids)
+        self._require(ids, stored)
+        places = self._segments.read({stored[id].place for id in ids})
+        if not ids:
+            return np.empty((0, self.recipe.dim), np.float32)
+        return np.stack([places[stored[id].place] for id in ids])
+
+    def filter(self, expression: str) -> NDArray[np.bool_]:
+        """Evaluate a filter (see `embcli.store.where`) on every record.
+
+        Returns
+        -------
+        wanted : bool array, shape (highest key + 1,)
+            ``wanted[key]`` is true where the filter holds.
+        """
+        sql, parameters = compile_where(expression)
+        try:
+            rows = self._db.all(
+                f"SELECT key FROM records WHERE collection = ? AND {sql}",
+                (self._key, *parameters),
+            )
+        except Exception as error:
+            if "Expression tree is too large" not in str(error):
+                raise
+            raise UsageError("--where: too long a condition") from error
+        wanted = np.zeros((self._db.value("SELECT max(key) FROM records") or 0) + 1, np.bool_)
+        wanted[[key for (key,) in rows]] = True
+        return wanted
+
+    def scan(
+        self, wanted: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Stream keys and vectors; see `Segments.scan`."""
+        return self._segments.scan(wanted)
+
+    def records(self) -> Iterator[Record]:
+        """Stream every record in the order stored."""
+        last = 0
+        sql = (
+            "SELECT key, id, text, meta, source FROM records "
+            "WHERE key > ? AND collection = ? ORDER BY key LIMIT 1000"
+        )
+        while rows := self._db.all(sql, (last, self._key)):
+            yield from (_record(row[1:]) for row in rows)
+            last = rows[-1][0]
+
+    def source_counts(self) -> dict[str, int]:
+        """How many records came from each file."""
+        # A source is "file:line"; without its digits and the colon it is the file.
+        rows = self._db.all(
+            "SELECT rtrim(rtrim(source, '0123456789'), ':') AS file, count(*) FROM records "
+            "WHERE collection = ? GROUP BY file ORDER BY file",
+            (self._key,),
+        )
+        return dict(rows)
+
+    def field_counts(self) -> dict[str, int]:
+        """How many records have each metadata field."""
+        rows = self._db.all(
+            "SELECT field.key, count(*) AS n FROM records, json_each(records.meta) AS field "
+            "WHERE collection = ? GROUP BY field.key ORDER BY n DESC, field.key",
+            (self._key,),
+        )
+        return dict(rows)
+
+    def _require(self, ids: Sequence[str], found: Mapping[str, Any]) -> None:
+        for id in ids:
+            if id not in found:
+                raise NothingFoundError(f"collection {self.name!r} has no record {id!r}")
+
+    def _stored(self, records: Sequence[Record]) -> dict[str, _Stored]:
+        return self._stored_by_id(record.id for record in records)
+
+    def _stored_by_id(self, ids: Iterable[str]) -> dict[str, _Stored]:
+        rows = self._db.all_in(
+            "SELECT id, key, hash, meta, source, segment, slot FROM records "
+            "WHERE collection = ? AND id IN ({})",
+            (self._key,),
+            ids,
+        )
+        return {
+            id: _Stored(key, hash, meta, source, (segment, slot))
+            for id, key, hash, meta, source, segment, slot in rows
+        }
+
+    def _places_by_hash(self, hashes: Iterable[str]) -> dict[str, Place]:
+        """Where vectors of texts lie already, in this collection or a sister of its space."""
+        rows = self._db.all_in(
+            "SELECT records.hash, segment, slot FROM records "
+            "JOIN collections ON collections.key = records.collection "
+            "WHERE collections.space = ? AND collections.dtype = ? AND records.hash IN ({})",
+            (self._space, self.dtype),
+            hashes,
+        )
+        return {hash: (segment, slot) for hash, segment, slot in rows}
+
+
+def _record(row: tuple[str, str, str, str]) -> Record:
+    id, text, meta, source = row
+    return Record(id, text, loads(meta), source)

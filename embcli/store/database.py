@@ -1,0 +1,213 @@
+"""A connection to the SQLite file: opening, transactions, and errors a user can act on."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from embcli.errors import StoreError
+
+APPLICATION_ID = int.from_bytes(b"embc", "big")
+# The number of steps in schema.py, which is not imported here: it brings in sqlite-utils, and
+# reading a store must not pay for that. A test compares the two.
+VERSION = 1
+PAGE_SIZE = 16384
+
+_VARIABLES_AT_ONCE = 1000
+_MMAP_BYTES = 1 << 40
+
+
+class Database:
+    """An open store file.
+
+    Parameters
+    ----------
+    path : Path
+    readonly : bool
+        Open without any means to write; never creates or migrates.
+    timeout : float
+        Seconds to wait for another writer.
+
+    Raises
+    ------
+    StoreError
+        The file is missing, is not a store, is from a newer embcli, or cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, readonly: bool, timeout: float) -> None:
+        self.path = path
+        self.readonly = readonly
+        if readonly and not path.exists():
+            raise StoreError(f"there is no store at {path}", hint=f"embcli encode FILE --db {path}")
+        if path.is_dir():
+            raise StoreError(f"{path} is a directory, not a store")
+        with self._translated():
+            self._connection = _connect(path, readonly, timeout)
+            try:
+                self._check()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _check(self) -> None:
+        application = self.value("PRAGMA application_id")
+        version = self.value("PRAGMA user_version")
+        tables = self.value("SELECT count(*) FROM sqlite_master")
+        if application != APPLICATION_ID and (tables or self.readonly):
+            raise StoreError(
+                f"{self.path} is not an embcli store", hint="name another file with --db"
+            )
+        if version > VERSION:
+            raise StoreError(
+                f"{self.path} was written by a newer embcli "
+                f"(store version {version}, this one knows {VERSION})",
+                hint="pip install -U embcli",
+            )
+        if version < VERSION:
+            if self.readonly:
+                raise StoreError(
+                    f"{self.path} has store version {version} and must be upgraded to {VERSION}",
+                    hint="any command that writes does it, for example: embcli encode FILE",
+                )
+            self._migrate()
+        if not self.readonly:
+            self.execute("PRAGMA synchronous = NORMAL")
+
+    def _migrate(self) -> None:
+        from sqlite_utils import Database as SchemaDatabase
+
+        from embcli.store.schema import STEPS
+
+        if self.value("SELECT count(*) FROM sqlite_master") == 0:
+            self.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+        self.execute("PRAGMA journal_mode = WAL")
+        with self.transaction():
+            # Read again under the lock: another process may have been faster.
+            for step in STEPS[self.value("PRAGMA user_version") :]:
+                step(SchemaDatabase(self._connection, execute_plugins=False))
+            self.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self.execute(f"PRAGMA user_version = {VERSION}")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """Run one statement."""
+        with self._translated():
+            return self._connection.execute(sql, parameters)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for every row."""
+        with self._translated():
+            self._connection.executemany(sql, rows)
+
+    def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Every row of a query, as tuples."""
+        with self._translated():
+            return self._connection.execute(sql, parameters).fetchall()
+
+    def one(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """First row of a query, or None."""
+        with self._translated():
+            return self._connection.execute(sql, parameters).fetchone()
+
+    def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """First column of the first row, or None."""
+        row = self.one(sql, parameters)
+        return row and row[0]
+
+    def all_in(self, sql: str, parameters: Sequence[Any], values: Iterable[Any]) -> Iterator[Any]:
+        """Rows of a query that ends in ``IN ({})``, asked in portions SQLite accepts."""
+        remaining = iter(values)
+        while portion := list(islice(remaining, _VARIABLES_AT_ONCE)):
+            marks = ",".join("?" * len(portion))
+            yield from self.all(sql.format(marks), (*parameters, *portion))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write inside one transaction: everything, or nothing."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read the store as it is now throughout, whatever is written meanwhile."""
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
+
+    @contextmanager
+    def blob(
+        self, table: str, column: str, row: int, *, readonly: bool = True
+    ) -> Iterator[sqlite3.Blob]:
+        """Open one blob for incremental reading or writing in place."""
+        with (
+            self._translated(),
+            self._connection.blobopen(table, column, row, readonly=readonly) as blob,
+        ):
+            yield blob
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            explanation = _EXPLANATIONS.get(code & 0xFF) if code is not None else None
+            if explanation is None:
+                raise
+            what, hint = explanation
+            raise StoreError(f"{self.path} {what} ({error})", hint=hint) from error
+
+
+_EXPLANATIONS: dict[int, tuple[str, str | None]] = {
+    sqlite3.SQLITE_BUSY: (
+        "is being written by another process",
+        "wait for it to finish, then run the same command again",
+    ),
+    sqlite3.SQLITE_LOCKED: (
+        "is being written by another process",
+        "wait for it to finish, then run the same command again",
+    ),
+    sqlite3.SQLITE_READONLY: ("is read-only", "check the permissions of the file and its folder"),
+    sqlite3.SQLITE_IOERR: ("cannot be read or written", "check the disk"),
+    sqlite3.SQLITE_CORRUPT: ("is damaged", "restore a copy, or salvage it: sqlite3 FILE .recover"),
+    sqlite3.SQLITE_FULL: ("cannot grow: the disk is full", "free some room; nothing was lost"),
+    sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "check that its folder exists and is yours"),
+    sqlite3.SQLITE_NOTADB: ("is not an SQLite database", "name another file with --db"),
+    sqlite3.SQLITE_PERM: ("may not be opened", "check the permissions of the file"),
+    sqlite3.SQLITE_TOOBIG: ("cannot hold a value this large", None),
+}
+
+
+def _connect(path: Path, readonly: bool, timeout: float) -> sqlite3.Connection:
+    if not readonly:
+        return sqlite3.connect(path, timeout=timeout, isolation_level=None)
+    uri = f"file:{quote(str(path))}?mode=ro"
+    connection = sqlite3.connect(uri, timeout=timeout, isolation_level=None, uri=True)
+    try:
+        connection.execute("PRAGMA user_version")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        # A WAL store in a folder we may not write has no place for its index; with no log
+        # pending, nobody else can be changing it either.
+        cannot_open = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN
+        if not cannot_open or Path(f"{path}-wal").exists():
+            raise
+        connection = sqlite3.connect(
+            f"{uri}&immutable=1", timeout=timeout, isolation_level=None, uri=True
+        )
+    connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
+    return connection

@@ -1,0 +1,41 @@
+"""Records: what one input thing is, inside the program."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Record:
+    """One input thing.
+
+    Parameters
+    ----------
+    id : str
+        Unique within its collection.
+    text : str
+    meta : dict
+        JSON-serialisable.
+    source : str
+        Where it came from, ``file:line``.
+    """
+
+    id: str
+    text: str
+    meta: dict[str, Any] = field(default_factory=dict)
+    source: str = ""
+
+    @cached_property
+    def hash(self) -> str:
+        """128-bit BLAKE2b of the text, in hexadecimal: equal texts share one vector."""
+        return hashlib.blake2b(self.text.encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def meta_json(self) -> str:
+        """The metadata as it is stored."""
+        return _ENCODER.encode(self.meta)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,173 @@
+"""Vectors on disk: about a thousand to a blob, each slot naming its record."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.store.database import Database
+
+SLOTS = 1024
+DTYPES: dict[str, np.dtype[np.floating]] = {
+    "float32": np.dtype("<f4"),
+    "float16": np.dtype("<f2"),
+}
+_KEY = np.dtype("<i8")
+
+Place = tuple[int, int]  # segment, slot
+
+
+class Segments:
+    """The vectors of one collection.
+
+    Parameters
+    ----------
+    db : Database
+    collection : int
+        Key of the collection.
+    dim : int
+    dtype : {"float32", "float16"}
+        How components are stored; they are always given and returned as float32.
+
+    Notes
+    -----
+    ``slots`` holds the record key of every vector as little-endian int64; zero marks a deleted
+    vector. Segments are filled up to `SLOTS` vectors before another is begun.
+    """
+
+    def __init__(self, db: Database, collection: int, dim: int, dtype: str) -> None:
+        self._db = db
+        self._collection = collection
+        self._dim = dim
+        self._dtype = DTYPES[dtype]
+
+    def append(self, keys: NDArray[np.int64], vectors: NDArray[np.floating]) -> list[Place]:
+        """Store vectors and return the place of each. Call inside a transaction.
+
+        Parameters
+        ----------
+        keys : int64 array, shape (n,)
+            The record each vector belongs to.
+        vectors : float32 array, shape (n, dim)
+        """
+        stored = np.ascontiguousarray(vectors, self._dtype)
+        slots = np.ascontiguousarray(keys, _KEY)
+        places: list[Place] = []
+        if len(slots):
+            places = self._fill_last(slots, stored)
+        for start in range(len(places), len(slots), SLOTS):
+            part = slots[start : start + SLOTS]
+            inserted = self._db.execute(
+                "INSERT INTO segments (collection, count, slots, vectors) VALUES (?, ?, ?, ?)",
+                (self._collection, len(part), part.data, stored[start : start + SLOTS].data),
+            )
+            assert inserted.lastrowid is not None
+            places += [(inserted.lastrowid, i) for i in range(len(part))]
+        return places
+
+    def _fill_last(self, slots: NDArray[np.int64], stored: NDArray[np.floating]) -> list[Place]:
+        """Put as many vectors as fit into the last segment, if it has room."""
+        row = self._db.one(
+            "SELECT key, count FROM segments WHERE collection = ? ORDER BY key DESC LIMIT 1",
+            (self._collection,),
+        )
+        if row is None or row[1] >= SLOTS:
+            return []
+        segment, used = row
+        taken = min(SLOTS - used, len(slots))
+        old_slots, old_vectors = self._db.one(
+            "SELECT slots, vectors FROM segments WHERE key = ?", (segment,)
+        )
+        self._db.execute(
+            "UPDATE segments SET count = ?, slots = ?, vectors = ? WHERE key = ?",
+            (
+                used + taken,
+                old_slots + slots[:taken].tobytes(),
+                old_vectors + stored[:taken].tobytes(),
+                segment,
+            ),
+        )
+        return [(segment, used + i) for i in range(taken)]
+
+    def scan(
+        self, wanted: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Stream the vectors, a segment at a time, in the order they were stored.
+
+        Parameters
+        ----------
+        wanted : bool array, optional
+            ``wanted[key]`` tells whether that record is wanted; others are passed over, and a
+            segment without any is not read.
+
+        Yields
+        ------
+        keys : int64 array, shape (n,)
+            Never empty.
+        vectors : float32 array, shape (n, dim)
+        """
+        rows = self._db.all(
+            "SELECT key, slots FROM segments WHERE collection = ? ORDER BY key",
+            (self._collection,),
+        )
+        for segment, blob in rows:
+            keys = np.frombuffer(blob, _KEY)
+            live = keys > 0 if wanted is None else (keys > 0) & wanted[keys]
+            if not live.any():
+                continue
+            vectors = self._read(segment)
+            if not live.all():
+                keys, vectors = keys[live], vectors[live]
+            yield keys, vectors.astype(np.float32, copy=False)
+
+    def read(self, places: Iterable[Place]) -> dict[Place, NDArray[np.float32]]:
+        """Read single vectors, each of shape (dim,)."""
+        found: dict[Place, NDArray[np.float32]] = {}
+        width = self._dim * self._dtype.itemsize
+        for segment, group in groupby(sorted(places), key=lambda place: place[0]):
+            with self._db.blob("segments", "vectors", segment) as blob:
+                for place in group:
+                    blob.seek(place[1] * width)
+                    vector = np.frombuffer(blob.read(width), self._dtype)
+                    found[place] = vector.astype(np.float32, copy=False)
+        return found
+
+    def remove(self, places: Iterable[Place]) -> None:
+        """Mark vectors as deleted, in place. Call inside a transaction."""
+        for segment, group in groupby(sorted(places), key=lambda place: place[0]):
+            with self._db.blob("segments", "slots", segment, readonly=False) as blob:
+                slots = np.frombuffer(blob.read(), _KEY).copy()
+                slots[[slot for _, slot in group]] = 0
+                blob.seek(0)
+                blob.write(slots.tobytes())
+            if not slots.any():
+                self._db.execute("DELETE FROM segments WHERE key = ?", (segment,))
+
+    def compact(self) -> list[tuple[int, Place]]:
+        """Rewrite the segments that hold deleted vectors. Call inside a transaction.
+
+        Returns
+        -------
+        moved : list of (key, place)
+            The records whose vectors lie elsewhere now.
+        """
+        segments = self._db.all(
+            "SELECT key FROM segments WHERE collection = ? ORDER BY key", (self._collection,)
+        )
+        moved: list[tuple[int, Place]] = []
+        for (segment,) in segments:
+            # Read one by one: a segment still to come may have been filled up meanwhile.
+            slots = self._db.value("SELECT slots FROM segments WHERE key = ?", (segment,))
+            keys = np.frombuffer(slots, _KEY)
+            live = keys > 0
+            if live.all():
+                continue
+            vectors = self._read(segment)[live]
+            self._db.execute("DELETE FROM segments WHERE key = ?", (segment,))
+            moved += zip(keys[live].tolist(), self.append(keys[live], vectors), strict=True)
+        return moved
+
+    def _read(self, segment: int) -> NDArray[np.floating]:
+        with self._db.blob("segments", "vectors", segment) as blob:
+            return np.frombuffer(blob.read(), self._dtype).reshape(-1, self._dim)

@@ -1,0 +1,333 @@
+"""`Store`: the file as a whole, and what concerns more than one collection."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import embcli
+from embcli.encoders.recipe import Recipe
+from embcli.errors import StoreError, UsageError
+from embcli.store import text_index
+from embcli.store.collection import Collection
+from embcli.store.database import Database
+from embcli.store.seen import SeenIds
+from embcli.store.segments import DTYPES
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """A collection at a glance; `bytes` is what its vectors take."""
+
+    name: str
+    records: int
+    model: str
+    dim: int
+    dtype: str
+    bytes: int
+    space: str
+    created: str
+
+
+@dataclass(frozen=True)
+class SpaceInfo:
+    """A space at a glance; `space` is the hash of its recipe."""
+
+    space: str
+    model: str
+    dim: int
+    collections: int
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command that wrote to the store; `status` is running, done, failed or interrupted."""
+
+    key: int
+    command: str
+    collection: str | None
+    arguments: dict[str, Any]
+    started: str
+    finished: str | None
+    status: str
+    counts: dict[str, Any]
+    versions: dict[str, str]
+
+
+class Store:
+    """One SQLite file of records and vectors.
+
+    Parameters
+    ----------
+    path : str or path
+        Created when it does not exist, unless `readonly`.
+    readonly : bool
+        Never write, not even to create or upgrade the file. Readers do not wait for writers.
+    timeout : float
+        Seconds to wait for another process that is writing.
+
+    Raises
+    ------
+    StoreError
+        The file cannot be opened, is not a store, or comes from a newer embcli.
+
+    Examples
+    --------
+    >>> with Store("embcli.db", readonly=True) as store:  # doctest: +SKIP
+    ...     len(store.collection("default"))
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, readonly: bool = False, timeout: float = 30.0
+    ) -> None:
+        self.path = Path(path)
+        self._db = Database(self.path, readonly=readonly, timeout=timeout)
+
+    @classmethod
+    def existing(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a store for writing that must be there already."""
+        cls(path, readonly=True).close()
+        return cls(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read the store as it is now throughout the block, whatever is written meanwhile."""
+        with self._db.snapshot():
+            yield
+
+    # Collections
+
+    def collections(self) -> list[CollectionInfo]:
+        """List the collections by name."""
+        rows = self._db.all(
+            """
+            SELECT c.name, (SELECT count(*) FROM records WHERE collection = c.key),
+                   s.model, s.dim, c.dtype,
+                   (SELECT coalesce(sum(length(vectors)), 0) FROM segments
+                     WHERE collection = c.key),
+                   s.hash, c.created
+              FROM collections AS c JOIN spaces AS s ON s.key = c.space
+             ORDER BY c.name
+            """
+        )
+        return [CollectionInfo(*row) for row in rows]
+
+    def collection(self, name: str) -> Collection:
+        """Open a collection.
+
+        Raises
+        ------
+        StoreError
+            There is none of that name; the message lists those there are.
+        """
+        found = self._find(name)
+        if found is None:
+            names = [row[0] for row in self._db.all("SELECT name FROM collections ORDER BY name")]
+            raise StoreError(
+                f"{self.path} has no collection {name!r}"
+                + (f" (there are: {', '.join(names)})" if names else ", it is empty"),
+                hint="embcli collections list" if names else "embcli encode FILE",
+            )
+        return found
+
+    def create_collection(self, name: str, recipe: Recipe, dtype: str | None = None) -> Collection:
+        """Open a collection, creating it if there is none of that name.
+
+        Parameters
+        ----------
+        name : str
+        recipe : Recipe
+        dtype : {"float32", "float16"}, optional
+            How to store vectors; float32 when the collection is new.
+
+        Raises
+        ------
+        UsageError
+            The collection exists in another space or with another dtype, or the name or dtype
+            is not a possible one.
+        """
+        if dtype is not None and dtype not in DTYPES:
+            raise UsageError(f"no dtype {dtype!r} (there are: {', '.join(DTYPES)})")
+        _check_name(name)
+        with self._db.transaction():
+            found = self._find(name)
+            if found is None:
+                now = _now()
+                self._db.execute(
+                    "INSERT INTO spaces (hash, model, dim, recipe, created) "
+                    "VALUES (?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
+                    (recipe.hash, recipe.model, recipe.dim, recipe.json, now),
+                )
+                self._db.execute(
+                    "INSERT INTO collections (name, space, dtype, created) "
+                    "SELECT ?, key, ?, ? FROM spaces WHERE hash = ?",
+                    (name, dtype or "float32", now, recipe.hash),
+                )
+                found = self._find(name)
+                assert found is not None
+        if found.recipe.hash != recipe.hash:
+            raise UsageError(
+                f"collection {name!r} is in another space "
+                f"({'; '.join(found.recipe.differences(recipe))})",
+                hint=f"name a new one with --collection, or: embcli collections rm {name}",
+            )
+        if dtype not in (None, found.dtype):
+            raise UsageError(f"collection {name!r} stores {found.dtype}, not {dtype}")
+        return found
+
+    def rename_collection(self, old: str, new: str) -> None:
+        """Rename a collection.
+
+        Raises
+        ------
+        StoreError
+            There is no collection `old`.
+        UsageError
+            There is a collection `new` already, or it is not a possible name.
+        """
+        _check_name(new)
+        with self._db.transaction():
+            self.collection(old)
+            if self._find(new) is not None:
+                raise UsageError(f"there is a collection {new!r} already")
+            self._db.execute("UPDATE collections SET name = ? WHERE name = ?", (new, old))
+
+    def remove_collection(self, name: str) -> int:
+        """Delete a collection with its records; return how many they were."""
+        with self._db.transaction():
+            removed = self.collection(name).clear()
+            self._db.execute("DELETE FROM collections WHERE name = ?", (name,))
+            self._db.execute(
+                "DELETE FROM spaces WHERE key NOT IN (SELECT space FROM collections) "
+                "AND key NOT IN (SELECT source FROM maps UNION SELECT target FROM maps)"
+            )
+        return removed
+
+    def _find(self, name: str) -> Collection | None:
+        row = self._db.one(
+            "SELECT c.key, s.key, s.recipe, c.dtype FROM collections AS c "
+            "JOIN spaces AS s ON s.key = c.space WHERE c.name = ?",
+            (name,),
+        )
+        if row is None:
+            return None
+        key, space, recipe, dtype = row
+        return Collection(self._db, key, name, space, Recipe.from_json(recipe), dtype)
+
+    # The whole file
+
+    def facts(self) -> dict[str, Any]:
+        """Describe the file itself."""
+        return {
+            "bytes": self.path.stat().st_size,
+            "version": self._db.value("PRAGMA user_version"),
+            "records": self._db.value("SELECT count(*) FROM records"),
+            "vectors": self._db.value("SELECT coalesce(sum(count), 0) FROM segments"),
+            "sqlite": sqlite3.sqlite_version,
+        }
+
+    def spaces(self) -> list[SpaceInfo]:
+        """List the spaces in the order they came."""
+        rows = self._db.all(
+            "SELECT hash, model, dim, "
+            "(SELECT count(*) FROM collections WHERE space = spaces.key), recipe "
+            "FROM spaces ORDER BY key"
+        )
+        return [
+            SpaceInfo(hash, model, dim, collections, json.loads(recipe))
+            for hash, model, dim, collections, recipe in rows
+        ]
+
+    def index_texts(self) -> int:
+        """Bring the full-text index up to date; return how many records came into it."""
+        return text_index.catch_up(self._db)
+
+    def seen_ids(self) -> SeenIds:
+        """Begin an empty set of ids that a command has come across."""
+        return SeenIds(self._db)
+
+    def vacuum(self) -> None:
+        """Drop deleted vectors and give the room back to the file system."""
+        for info in self.collections():
+            self.collection(info.name).compact()
+        self._db.execute("VACUUM")
+
+    # Runs
+
+    @contextmanager
+    def run(
+        self, command: str, collection: str | None, arguments: Mapping[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Record a command that writes; the block fills in the counts it is given."""
+        versions = {"embcli": embcli.__version__}
+        key = self._db.execute(
+            "INSERT INTO runs (command, collection, arguments, started, status, versions) "
+            "VALUES (?, ?, ?, ?, 'running', ?)",
+            (command, collection, json.dumps(arguments), _now(), json.dumps(versions)),
+        ).lastrowid
+        counts: dict[str, Any] = {}
+        status = "failed"
+        try:
+            yield counts
+            status = "done"
+        except (KeyboardInterrupt, SystemExit):
+            status = "interrupted"
+            raise
+        finally:
+            self._db.execute(
+                "UPDATE runs SET finished = ?, status = ?, counts = ? WHERE key = ?",
+                (_now(), status, json.dumps(counts), key),
+            )
+
+    def runs(self, limit: int = 10) -> list[Run]:
+        """List the latest runs, newest first."""
+        rows = self._db.all(
+            "SELECT key, command, collection, arguments, started, finished, status, counts, "
+            "versions FROM runs ORDER BY key DESC LIMIT ?",
+            (limit,),
+        )
+        return [
+            Run(
+                key,
+                command,
+                collection,
+                json.loads(arguments),
+                started,
+                finished,
+                status,
+                json.loads(counts or "{}"),
+                json.loads(versions),
+            )
+            for key, command, collection, arguments, started, finished, status, counts, versions in rows
+        ]
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or not name.isprintable():
+        raise UsageError(f"{name!r} is not a possible name for a collection")
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
