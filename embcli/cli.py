@@ -52,10 +52,18 @@ def build_app() -> typer.Typer:
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, rich_help_panel=module.PANEL)
         else:
-            app.command(name, rich_help_panel=module.PANEL, epilog=example(module.EXAMPLE))(
-                module.command
-            )
+            app.command(
+                name,
+                help=_reflowed(module.command.__doc__),
+                rich_help_panel=module.PANEL,
+                epilog=example(module.EXAMPLE),
+            )(module.command)
     return app
+
+
+def _reflowed(docstring: str) -> str:
+    """Join the lines of every paragraph: the terminal's width breaks them, not the source's."""
+    return "\n\n".join(" ".join(part.split()) for part in docstring.split("\n\n"))
 
 
 def _root(

@@ -17,6 +17,8 @@ from embcli.options import Format
 
 Row = Mapping[str, Any]
 
+_WIDTH_IN_FILES = 120
+
 
 @dataclass(frozen=True)
 class Column:
@@ -46,6 +48,15 @@ class Column:
     width: int | None = None
     share: int | None = None
     show: Callable[[Any], str] = lambda value: plain(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to be shown to a person."""
+
+    rows: Iterable[Row]
+    columns: Sequence[Column]
+    title: str | None = None
 
 
 class Output:
@@ -80,14 +91,21 @@ class Output:
         id : str
             The key whose value the format ``ids`` writes.
         """
+        if self.format is Format.table:
+            self.tables([Table(rows, columns)])
+            return
         with self._stream() as stream:
-            if self.format is Format.table:
-                _write_table(stream, rows, columns)
-            elif self.format is Format.ids:
+            if self.format is Format.ids:
                 for row in rows:
                     stream.write(f"{_escaped(str(row[id]))}\n")
             else:
                 _WRITERS[self.format](stream, rows)
+
+    def tables(self, tables: Iterable["Table"]) -> None:
+        """Write one or more tables, whatever the format; empty ones are left out."""
+        with self._stream() as stream:
+            for table in tables:
+                _write_table(stream, table)
 
     @contextmanager
     def _stream(self) -> Iterator[TextIO]:
@@ -197,16 +215,26 @@ def plain(value: Any) -> str:
     return printable(" ".join(_cell(value).split()))
 
 
+def whole(text: str) -> str:
+    """Show a text as it is, over as many lines as it has."""
+    return "\n".join(map(printable, text.splitlines()))
+
+
+def pairs(value: Row) -> str:
+    """Show an object: year: 2020, tags: ["a", "b"]."""
+    return printable(", ".join(f"{key}: {_cell(item) or 'null'}" for key, item in value.items()))
+
+
+def moment(time: str) -> str:
+    """Show a time to the minute: 2026-11-20 16:05."""
+    return time[:16].replace("T", " ")
+
+
 def size(count: int) -> str:
     """Show a number of bytes: 1.5 MiB."""
     units = ("B", "KiB", "MiB", "GiB", "TiB")
     power = min(max(count.bit_length() - 1, 0) // 10, len(units) - 1)
     return f"{count / 1024**power:.{min(power, 1)}f} {units[power]}"
-
-
-def facts(row: Row) -> list[dict[str, Any]]:
-    """Spread an object over rows of `fact` and `value`, for a table."""
-    return [{"fact": key, "value": value} for key, value in row.items()]
 
 
 def _format_of(out: Path | None) -> Format:
@@ -252,20 +280,23 @@ _WRITERS = {
 }
 
 
-def _write_table(stream: TextIO, rows: Iterable[Row], columns: Sequence[Column]) -> None:
+def _write_table(stream: TextIO, table: Table) -> None:
+    import rich.table
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
+    grid = rich.table.Table(
+        title=table.title,
+        title_justify="left",
+        title_style="bold",
         box=SIMPLE_HEAD,
         pad_edge=False,
         header_style="bold",
-        expand=any(column.share for column in columns),
+        expand=any(column.share for column in table.columns),
     )
-    for column in columns:
-        table.add_column(
+    for column in table.columns:
+        grid.add_column(
             column.title,
             justify="right" if column.right else "left",
             overflow="fold" if column.wrap else "ellipsis",
@@ -273,15 +304,11 @@ def _write_table(stream: TextIO, rows: Iterable[Row], columns: Sequence[Column])
             max_width=column.width,
             ratio=column.share,
         )
-    for row in rows:
-        table.add_row(*(Text(column.show(row[column.key])) for column in columns))
-    if not table.row_count:
-        return
-    # Through a buffer: rich writes escape codes by what the console is, not the stream.
-    console = Console(file=stream, soft_wrap=False, highlight=False)
-    if stream is not sys.stdout:
-        console = Console(file=stream, width=120, no_color=True, force_terminal=False)
-    console.print(table)
+    for row in table.rows:
+        grid.add_row(*(Text(column.show(row[column.key])) for column in table.columns))
+    if grid.row_count:
+        width = None if stream is sys.stdout else _WIDTH_IN_FILES
+        Console(file=stream, width=width, highlight=False).print(grid)
 
 
 def _json(row: Row) -> str:

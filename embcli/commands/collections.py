@@ -16,7 +16,7 @@ from embcli.options import (
     complete_collection,
     example,
 )
-from embcli.output import Column, Output, facts, size
+from embcli.output import Column, Output, Table, moment, pairs, plain, size
 
 PANEL = "Keep"
 ORDER = 30
@@ -26,9 +26,8 @@ COLUMNS = (
     Column("records", "records", right=True, show="{:,}".format),
     Column("model", "model"),
     Column("dim", "dim", right=True),
-    Column("dtype", "dtype"),
     Column("bytes", "vectors", right=True, show=size),
-    Column("created", "created"),
+    Column("created", "created (UTC)", show=moment),
 )
 
 app = typer.Typer(
@@ -75,7 +74,12 @@ def info(
             "fields": collection.field_counts(),
         }
     if output.format == "table":
-        output.rows(facts(row), (Column("fact", "fact"), Column("value", "value", wrap=True)))
+        shown = [
+            {"fact": key, "value": pairs(value) if isinstance(value, dict) else plain(value)}
+            for key, value in row.items()
+        ]
+        columns = Column("fact", "fact"), Column("value", "value", wrap=True)
+        output.tables([Table(shown, columns)])
     else:
         output.rows([row], (), id="name")
 

@@ -16,16 +16,16 @@ from embcli.options import (
     OutputFormat,
     Quiet,
 )
-from embcli.output import Column, Output, SkippedLog
+from embcli.output import Column, Output, SkippedLog, pairs
 
 PANEL = "Work"
 ORDER = 10
 EXAMPLE = "embcli encode examples/corpus.jsonl"
 COLUMNS = (
-    Column("id", "id"),
-    Column("text", "text"),
-    Column("meta", "metadata"),
-    Column("source", "source"),
+    Column("id", "id", width=28),
+    Column("text", "text", share=3),
+    Column("meta", "metadata", share=2, show=pairs),
+    Column("source", "source", share=1),
 )
 
 

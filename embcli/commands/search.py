@@ -18,7 +18,7 @@ from embcli.options import (
     Top,
     Where,
 )
-from embcli.output import Column, Output
+from embcli.output import Column, Output, pairs, plain, whole
 
 PANEL = "Work"
 ORDER = 11
@@ -56,6 +56,10 @@ def command(
     full: Annotated[
         bool, typer.Option("--full", help="Show whole texts and metadata in the table.")
     ] = False,
+    width: Annotated[
+        int | None,
+        typer.Option("--width", min=1, help="Cut texts in the table to this many characters."),
+    ] = None,
     db: Db = DB,
     collection: CollectionName = COLLECTION,
     model: Model = None,
@@ -88,9 +92,11 @@ def command(
     columns = list(COLUMNS)
     if full:
         columns[3:] = [
-            Column("text", "text", share=3, wrap=True),
-            Column("meta", "metadata", share=1, wrap=True),
+            Column("text", "text", share=3, wrap=True, show=whole),
+            Column("meta", "metadata", share=1, wrap=True, show=pairs),
         ]
+    elif width is not None:
+        columns[3] = Column("text", "text", show=lambda text: plain(text)[:width])
     if named is None:
         rows = [asdict(hit) for hit in results[0]]
     else:

@@ -6,16 +6,16 @@ from typing import Annotated
 import typer
 
 from embcli.options import COLLECTION, DB, CollectionName, Db, Out, OutputFormat, Quiet
-from embcli.output import Column, Output
+from embcli.output import Column, Output, pairs, whole
 
 PANEL = "Look"
 ORDER = 20
-EXAMPLE = "embcli show tambora-eruption-1815"
+EXAMPLE = "embcli show tambora-1815"
 COLUMNS = (
     Column("id", "id", wrap=True),
-    Column("text", "text", wrap=True),
-    Column("meta", "metadata", wrap=True),
-    Column("source", "source", wrap=True),
+    Column("text", "text", share=3, wrap=True, show=whole),
+    Column("meta", "metadata", share=1, wrap=True, show=pairs),
+    Column("source", "source", share=1, wrap=True),
 )
 
 

@@ -164,7 +164,7 @@ def encode(
                 report.pruned = target.prune(expanded.scopes)
             store.index_texts()
             report.total = len(target)
-            report.seconds = time.perf_counter() - started
+            report.seconds = round(time.perf_counter() - started, 3)
             counts.update(asdict(report))
     return report
 

@@ -310,18 +310,12 @@ class Store:
         )
         return [
             Run(
-                key,
-                command,
-                collection,
-                json.loads(arguments),
-                started,
-                finished,
-                status,
-                json.loads(counts or "{}"),
-                json.loads(versions),
+                key, command, collection, json.loads(arguments), started, finished, status,
+                json.loads(counts or "{}"), json.loads(versions),
             )
-            for key, command, collection, arguments, started, finished, status, counts, versions in rows
-        ]
+            for key, command, collection, arguments, started, finished, status, *texts in rows
+            for counts, versions in [texts]
+        ]  # fmt: skip
 
 
 def _check_name(name: str) -> None:
