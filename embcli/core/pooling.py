@@ -34,8 +34,9 @@ def sum_rows(
     starts = np.cumsum(lengths) - lengths
     order = np.argsort(lengths, kind="stable")
     distinct, first = np.unique(lengths[order], return_index=True)
+    bounds = np.append(first, len(order))
     for length, begin, end in zip(
-        distinct.tolist(), first.tolist(), [*first[1:].tolist(), len(order)], strict=True
+        distinct.tolist(), bounds[:-1].tolist(), bounds[1:].tolist(), strict=True
     ):
         if length == 0:
             continue

@@ -55,6 +55,9 @@ class StaticEncoder:
         self._table = _read_table(weights)
         self._tokenizer = Tokenizer.from_file(str(tokenizer))
         self._tokenizer.encode_special_tokens = True
+        lone_space = self._tokenizer.token_to_id(SPACE_MARK)
+        assert lone_space is not None
+        self._lone_space = lone_space
         self._forget_words()
 
     @property
@@ -126,7 +129,9 @@ class StaticEncoder:
         new = self._words.take_new()
         if not new:
             return
-        ids = [e.ids for e in self._tokenizer.encode_batch_fast(new, add_special_tokens=False)]
+        encodings = self._tokenizer.encode_batch_fast(new, add_special_tokens=False)
+        # A word without characters is a space mark at the end of the text.
+        ids = [encoding.ids or [self._lone_space] for encoding in encodings]
         counts = np.fromiter(map(len, ids), np.int64, len(ids))
         tokens = np.fromiter(chain.from_iterable(ids), np.int64, int(counts.sum()))
         end = len(self._words)
@@ -170,9 +175,9 @@ def _grown(array: NDArray[Any], needed: int) -> NDArray[Any]:
 
 def _split(text: str) -> list[str]:
     """Cut a text before every run of spaces; the tokenizer puts the first space back itself."""
-    text = text.replace(SPACE_MARK, " ").strip()
-    if "  " not in text:
-        return text.split(" ")
+    text = text.strip().replace(SPACE_MARK, " ")
+    if "  " not in text and text[:1] != " " and text[-1:] != " ":
+        return text.split(" ") if text else []
     return [word[1:] for word in _WORD.findall(" " + text)]
 
 

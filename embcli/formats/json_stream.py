@@ -184,8 +184,8 @@ class _Cursor:
         while True:
             try:
                 value, end = DECODER.raw_decode(self._buffer, self._at)
-                # A number may go on beyond the buffer.
-                if end < len(self._buffer) or not self._more():
+                # A number may go on beyond the buffer: 1 may be the beginning of 1e+5.
+                if end < len(self._buffer) - 2 or not self._more():
                     break
             except json.JSONDecodeError as error:
                 cut_off = (

@@ -15,7 +15,7 @@ def read(stream: ByteStream) -> Iterator[Item | Problem]:
         if isinstance(line, Problem):
             yield line
             continue
-        number, text = line
+        number, text = line[0], line[1].rstrip("\r\n")
         if not text or text.isspace():
             continue
         try:

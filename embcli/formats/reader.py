@@ -64,7 +64,8 @@ class Reader:
             except InputError as error:
                 hint = f" ({error.hint})" if error.hint else ""
                 yield Problem(source.name, line, f"{error.message}{hint}")
-            self._stream = None
+            finally:
+                self._stream = None
             self._finished += source.size
 
     def _read(self, source: Source, stream: ByteStream) -> Iterator[Record | Problem]:

@@ -3,17 +3,16 @@
 import bz2
 import codecs
 import glob
-import gzip
 import io
 import lzma
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 from embcli.errors import InputError, UsageError
 
@@ -32,6 +31,7 @@ FORMATS_BY_SUFFIX = {
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 STDIN = "stdin"
 SAMPLE_BYTES = 1 << 16
+_COMPRESSED_BYTES_AT_ONCE = 1 << 14
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -59,7 +59,10 @@ class Source:
         """Bytes on disk, compressed if it is; 0 when it cannot be known."""
         if self.path is None:
             return 0
-        return self.path.stat().st_size
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ class ByteStream:
         """Translate what can go wrong with the bytes themselves into InputError."""
         import zstandard
 
-        damaged = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zstandard.ZstdError)
+        damaged = (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
         try:
             yield
         except damaged as error:
@@ -239,20 +242,68 @@ def open_source(source: Source, encoding: str | None = None) -> Iterator[ByteStr
 def _decompressed(buffered: io.BufferedReader) -> io.BufferedReader:
     """Undo compression, recognised by its first bytes rather than by the file's name."""
     head = buffered.peek(8)
-    stream: IO[bytes]
-    if head.startswith(b"\x1f\x8b"):
-        stream = cast(IO[bytes], gzip.open(buffered))
-    elif head.startswith(b"BZh"):
-        stream = bz2.open(buffered)
-    elif head.startswith((b"\xfd7zXZ\0", b"\x5d\0\0")):
-        stream = lzma.open(buffered)
-    elif head.startswith(b"\x28\xb5\x2f\xfd"):
-        import zstandard
+    for magic, decompressor in _DECOMPRESSORS.items():
+        if head.startswith(magic):
+            return io.BufferedReader(_Decompressed(buffered, decompressor), SAMPLE_BYTES)
+    return buffered
 
-        stream = zstandard.ZstdDecompressor().stream_reader(buffered, read_across_frames=True)
-    else:
-        return buffered
-    return io.BufferedReader(cast(io.RawIOBase, stream), SAMPLE_BYTES)
+
+def _zstd() -> "_Decompressor":
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj()
+
+
+_DECOMPRESSORS: dict[bytes, Callable[[], "_Decompressor"]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\0": lzma.LZMADecompressor,
+    b"\x5d\0\0": lzma.LZMADecompressor,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+
+
+class _Decompressor(Protocol):
+    """What the decompressors of the standard library and of zstandard have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class _Decompressed(io.RawIOBase):
+    """Decompress a stream of one or more parts, delivering all that precedes any damage.
+
+    The file objects of gzip and bz2 throw away what they have when they come upon damage, and
+    that of zstandard takes a truncated file for a complete one.
+    """
+
+    def __init__(self, stream: IO[bytes], decompressor: Callable[[], _Decompressor]) -> None:
+        self._stream = stream
+        self._new = decompressor
+        self._current = decompressor()
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._ready:
+            data = self._stream.read(_COMPRESSED_BYTES_AT_ONCE)
+            if self._current.eof:
+                data = (self._current.unused_data + data).lstrip(b"\0")
+                if not data:
+                    return 0
+                self._current = self._new()
+            elif not data:
+                raise EOFError("it ends too early")
+            self._ready = self._current.decompress(data)
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
 
 
 def _known_encoding(name: str) -> str:

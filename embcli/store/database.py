@@ -203,8 +203,11 @@ def _connect(path: Path, readonly: bool, timeout: float) -> sqlite3.Connection:
         connection.close()
         # A WAL store in a folder we may not write has no place for its index; with no log
         # pending, nobody else can be changing it either.
-        cannot_open = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN
-        if not cannot_open or Path(f"{path}-wal").exists():
+        no_place = error.sqlite_errorcode & 0xFF in (
+            sqlite3.SQLITE_CANTOPEN,
+            sqlite3.SQLITE_READONLY,
+        )
+        if not no_place or Path(f"{path}-wal").exists():
             raise
         connection = sqlite3.connect(
             f"{uri}&immutable=1", timeout=timeout, isolation_level=None, uri=True

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embcli.core.topk import DECIMALS, TopK
+
+
+def brute_force(queries, vectors, k, threshold=None):
+    """All cosines in float64, sorted; ties by key."""
+
+    def unit(x):
+        x = x.astype(np.float64)
+        norms = np.linalg.norm(x, axis=1, keepdims=True)
+        return np.divide(x, norms, out=np.zeros_like(x), where=norms > 0)
+
+    scores = np.round(unit(queries) @ unit(vectors).T, DECIMALS)
+    results = []
+    for row in scores:
+        order = np.lexsort((np.arange(len(row)), -row))[:k]
+        results.append([int(i) for i in order if threshold is None or row[i] >= threshold])
+    return results
+
+
+def in_blocks(queries, vectors, k, size, **options):
+    top = TopK(queries, k, **options)
+    for start in range(0, len(vectors), size):
+        block = vectors[start : start + size]
+        top.add(np.arange(start, start + len(block)), block)
+    return [[int(c.keys[i]) for i in np.lexsort((c.keys, -c.scores))[:k]] for c in top.results()]
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 400),
+    dim=st.integers(1, 24),
+    k=st.integers(1, 40),
+    size=st.integers(1, 100),
+    n_queries=st.integers(1, 5),
+    repeats=st.booleans(),
+    unit=st.booleans(),
+    threshold=st.sampled_from([None, -0.5, 0.0, 0.4]),
+)
+@settings(max_examples=300, deadline=None)
+def test_equals_brute_force(seed, n, dim, k, size, n_queries, repeats, unit, threshold):
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, dim)).astype(np.float32)
+    if repeats:
+        vectors = vectors[rng.integers(0, n, n)]
+    if unit:
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = rng.normal(size=(n_queries, dim)).astype(np.float32)
+    found = in_blocks(queries, vectors, k, size, unit=unit, threshold=threshold)
+    assert found == brute_force(queries, vectors, k, threshold)
+
+
+def test_ties_at_the_end_are_all_kept():
+    vectors = np.tile(np.float32([[0.6, 0.8]]), (50, 1))
+    top = TopK(np.float32([[1, 0]]), 3)
+    top.add(np.arange(25), vectors[:25])
+    top.add(np.arange(25, 50), vectors[25:])
+    assert sorted(top.results()[0].keys.tolist()) == list(range(50))
+
+
+def test_equal_vectors_tie_wherever_they_stand():
+    rng = np.random.default_rng(0)
+    vector = rng.normal(size=(1, 301)).astype(np.float32)
+    query = rng.normal(size=(1, 301)).astype(np.float32)
+    scores = set()
+    for size in (1, 2, 3, 7, 64, 65):
+        top = TopK(query, size)
+        top.add(np.arange(size), np.tile(vector, (size, 1)))
+        scores |= set(top.results()[0].scores.tolist())
+    assert len(scores) == 1
+
+
+def test_a_vector_of_zeros_scores_zero():
+    top = TopK(np.float32([[1, 0]]), 2, unit=False)
+    top.add(np.arange(2), np.float32([[0, 0], [-1, 0]]))
+    scores = dict(zip(*(a.tolist() for a in (top.results()[0].keys, top.results()[0].scores))))
+    assert scores == {0: 0.0, 1: -1.0}
+
+
+def test_float16_storage_finds_what_float64_finds():
+    rng = np.random.default_rng(1)
+    exact = rng.normal(size=(3000, 64))
+    exact /= np.linalg.norm(exact, axis=1, keepdims=True)
+    stored = exact.astype(np.float16).astype(np.float32)
+    queries = rng.normal(size=(8, 64)).astype(np.float32)
+    found = in_blocks(queries, stored, 10, 512, slack=1e-3)
+    assert found == brute_force(queries, stored, 10)
+
+
+def test_no_block_at_all():
+    assert [len(c.keys) for c in TopK(np.ones((3, 2), np.float32), 5).results()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("k", [1, 7, 100])
+def test_queries_do_not_disturb_each_other(k):
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(2000, 16)).astype(np.float32)
+    queries = rng.normal(size=(40, 16)).astype(np.float32)
+    together = in_blocks(queries, vectors, k, 256, unit=False)
+    alone = [in_blocks(q[None], vectors, k, 256, unit=False)[0] for q in queries]
+    assert together == alone
