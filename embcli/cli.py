@@ -103,7 +103,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TyperException as error:
         return _usage(error)
     except (KeyboardInterrupt, Abort):
-        return _interrupted()
+        return _interrupted(128 + signal.SIGINT)
+    except _Terminated:
+        return _interrupted(128 + signal.SIGTERM)
+    except SystemExit as stop:  # Typer's way out after completions
+        return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
         if debug():
             raise
@@ -133,9 +137,9 @@ def _usage(error: TyperException) -> int:
     return 2
 
 
-def _interrupted() -> int:
+def _interrupted(code: int) -> int:
     to_stderr("interrupted: what was committed stays; the same command again does the rest")
-    return 130
+    return code
 
 
 def _closed_pipe() -> int:
@@ -144,5 +148,9 @@ def _closed_pipe() -> int:
     return 0
 
 
+class _Terminated(SystemExit):
+    """SIGTERM: leave in good order."""
+
+
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
+    raise _Terminated
