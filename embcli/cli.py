@@ -66,14 +66,21 @@ def _reflowed(docstring: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in docstring.split("\n\n"))
 
 
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", "-V", help="Show the version.", is_eager=True)
-    ] = False,
-) -> None:
-    if version:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         sys.stdout.write(f"embcli {__version__}\n")
         raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", help="Show the version.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """Hold the options of the root command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _interrupted(128 + signal.SIGINT)
     except _Terminated:
         return _interrupted(128 + signal.SIGTERM)
-    except SystemExit as stop:  # Typer's way out after completions
+    except SystemExit as stop:  # Typer's way out after completions and closed pipes
+        if isinstance(stop.__context__, BrokenPipeError):
+            return _closed_pipe()
         return stop.code if isinstance(stop.code, int) else 0
     except Exception as error:
         if debug():
@@ -127,13 +136,12 @@ def entry_point() -> NoReturn:
 
 
 def _usage(error: TyperException) -> int:
-    """Show a wrong command line as one line; help when nothing was asked for."""
+    """Show a wrong command line as one line."""
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":
-        sys.stderr.write(error.format_message())
-    else:
+    message = error.format_message().rstrip(".")
+    if message:  # there is none when no command was given and the help has been shown
         path = context.command_path if context else "embcli"
-        to_stderr(f"error: {error.format_message().rstrip('.')}; try: {path} --help")
+        to_stderr(f"error: {message}; try: {path} --help")
     return 2
 
 

@@ -28,7 +28,7 @@ class Result:
     @property
     def rows(self):
         """The lines of stdout as JSON."""
-        return [json.loads(line) for line in self.out.splitlines()]
+        return [json.loads(line) for line in self.out.split("\n") if line]
 
 
 class _Stream(io.TextIOWrapper):
@@ -88,8 +88,8 @@ def corpus(home):
         {"id": "cat", "text": "A cat sleeps on the warm sofa.", "kind": "pet", "year": 2019},
         {"id": "dog", "text": "The dog barks at the postman.", "kind": "pet", "year": 2021},
         {"id": "bond", "text": "Bond prices fell as interest rates rose.", "kind": "money"},
-        {"id": "bank", "text": "The central bank raised its key rate.", "kind": "money", "year": 2022},
-        {"id": "tax", "text": "Parliament voted for a new income tax.", "kind": "law", "year": 2020},
+        {"id": "bank", "text": "The central bank raised its rate.", "kind": "money", "year": 2022},
+        {"id": "tax", "text": "Parliament voted for an income tax.", "kind": "law", "year": 2020},
     ]  # fmt: skip
     path = home / "corpus.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records))

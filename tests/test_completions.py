@@ -17,9 +17,7 @@ FILES = {"bash": "embcli.bash", "zsh": "_embcli", "fish": "embcli.fish"}
 @pytest.mark.parametrize("shell", FILES)
 def test_scripts_are_current(shell):
     path = ROOT / "completions" / FILES[shell]
-    script = get_completion_script(
-        prog_name="embcli", complete_var="_EMBCLI_COMPLETE", shell=shell
-    )
+    script = get_completion_script(prog_name="embcli", complete_var="_EMBCLI_COMPLETE", shell=shell)
     if os.environ.get("EMBCLI_UPDATE_COMPLETIONS"):
         path.write_text(script + "\n")
     assert path.read_text() == script + "\n"

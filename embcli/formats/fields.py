@@ -109,6 +109,8 @@ def map_fields(items: Sequence[Item], options: ReadOptions) -> FieldMap:
                 f"no field {wanted!r} (there are: {', '.join(names)})",
                 hint="--text-field and --id-field take the names of fields",
             )
+    if len(rows) < len(items) and guess_text_field(rows) is None and not options.text_fields:
+        return FieldMap((), None, ())  # texts, with objects strewn in
     text = options.text_fields or _guess_text(rows)
     id, id_note = options.id_field, ""
     if id is None and not options.line_ids and all(item.key is None for item in items):

@@ -77,8 +77,9 @@ def test_equal_vectors_tie_wherever_they_stand():
 def test_a_vector_of_zeros_scores_zero():
     top = TopK(np.float32([[1, 0]]), 2, unit=False)
     top.add(np.arange(2), np.float32([[0, 0], [-1, 0]]))
-    scores = dict(zip(*(a.tolist() for a in (top.results()[0].keys, top.results()[0].scores))))
-    assert scores == {0: 0.0, 1: -1.0}
+    (found,) = top.results()
+    assert found.keys.tolist() == [0, 1]
+    assert found.scores.tolist() == [0.0, -1.0]
 
 
 def test_float16_storage_finds_what_float64_finds():

@@ -296,7 +296,10 @@ def test_tsv_with_quotes_that_are_just_quotes(read):
 
 @given(
     rows=st.lists(
-        st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.text("ab,;\"\n\r\t '", max_size=9)),
+        st.tuples(
+            st.text(st.characters(exclude_categories=["Cs"])),
+            st.text("ab,;\"\n\r\t '", max_size=9),
+        ),
         min_size=1, max_size=8,
     )
 )  # fmt: skip
@@ -394,4 +397,4 @@ def test_reading_streams(home):
     results = iter(reader)
     next(results)
     assert 0 < reader.bytes_read < path.stat().st_size / 5
-    assert source.SAMPLE_BYTES < path.stat().st_size / 5
+    assert path.stat().st_size / 5 > source.SAMPLE_BYTES

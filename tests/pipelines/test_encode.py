@@ -117,9 +117,7 @@ def test_repeated_ids_are_reported(home, monkeypatch, batch):
     monkeypatch.setattr(pipeline, "_RECORDS_AT_ONCE", batch)
     rows = [{"id": i % 150, "text": f"text {i}"} for i in range(160)]
     problems = []
-    report = encode(
-        [write(home / "a.jsonl", *rows)], listeners=Listeners(problem=problems.append)
-    )
+    report = encode([write(home / "a.jsonl", *rows)], listeners=Listeners(problem=problems.append))
     assert report.malformed == 10
     assert str(problems[3]) == "a.jsonl:154: id '3' was already read at a.jsonl:4"
     assert contents()[0]["3"].text == "text 3"
@@ -167,7 +165,7 @@ def test_prune_does_nothing_when_part_could_not_be_read(home):
 def test_the_models_own_collection_needs_no_naming(corpus):
     encode([corpus], model="hash")
     assert encode([corpus]).reused == 5
-    with pytest.raises(UsageError, match="another space .*model: hash → static"):
+    with pytest.raises(UsageError, match=r"another space .*model: hash → static"):
         encode([corpus], model="static")
     assert {"static", "hash"} <= MODELS.keys()
 
@@ -183,9 +181,10 @@ def test_an_unknown_model_leaves_no_file_behind(home, corpus):
 def test_text_in_which_nothing_can_be_encoded(home, monkeypatch):
     from embcli.encoders.static import StaticEncoder
 
-    monkeypatch.setattr(
-        StaticEncoder, "encode", lambda self, texts, kind="document": np.zeros((len(texts), 256), np.float32)
-    )
+    def encode_nothing(self, inputs, kind="document"):
+        return np.zeros((len(inputs), 256), np.float32)
+
+    monkeypatch.setattr(StaticEncoder, "encode", encode_nothing)
     problems = []
     report = encode(
         [write(home / "a.jsonl", {"id": 1, "text": "?"})],

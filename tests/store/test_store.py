@@ -216,7 +216,7 @@ def test_unknown_ids_and_collections_are_named(store, collection):
 
 def test_one_collection_one_space(store, collection):
     other = Recipe({**RECIPE.settings, "model": "newer"})
-    with pytest.raises(UsageError, match="another space .model: test → newer"):
+    with pytest.raises(UsageError, match=r"another space .model: test → newer"):
         store.create_collection("c", other)
     with pytest.raises(UsageError, match="stores float32, not float16"):
         store.create_collection("c", RECIPE, "float16")

@@ -1,0 +1,188 @@
+"""Whole processes: pipes, signals, crashes, two at once."""
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from embcli import Store
+from tests.conftest import ROOT
+
+EMBCLI = [sys.executable, "-m", "embcli"]
+
+
+@pytest.fixture
+def shell(home):
+    """Run a line of bash in which `embcli` is this one."""
+    program = home / "bin" / "embcli"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m embcli "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+
+    def shell(script):
+        words = ["bash", "-o", "pipefail", "-c", script]
+        return subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+
+    return shell
+
+
+def start(*arguments):
+    return subprocess.Popen(
+        [*EMBCLI, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def contents(path, collection="default"):
+    """Records and vectors of a store, and a check of the file as a whole."""
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.execute("INSERT INTO records_fts (records_fts, rank) VALUES ('integrity-check', 1)")
+    connection.close()
+    with Store(path, readonly=True) as store:
+        source = store.collection(collection)
+        records = sorted(source.records(), key=lambda record: record.id)
+        return records, source.vectors([record.id for record in records])
+
+
+@pytest.fixture
+def big(home):
+    """A corpus that takes a second or two to encode."""
+    lines = (ROOT / "examples" / "corpus.jsonl").read_text().splitlines()
+    words = " ".join(json.loads(line)["text"] for line in lines).split()
+    rng = random.Random(0)
+    with (home / "big.jsonl").open("w") as file:
+        for n in range(40_000):
+            begin = rng.randrange(len(words) - 40)
+            text = " ".join(words[begin : begin + rng.randrange(5, 40)])
+            file.write(json.dumps({"id": f"r{n}", "text": f"{text} {n}", "n": n}) + "\n")
+    return home / "big.jsonl"
+
+
+def test_a_pipe_from_corpus_to_ids(shell, examples):
+    done = shell(
+        "cat examples/corpus.jsonl | embcli encode - && "
+        'embcli search "a volcano that changed the weather" -f ids | head -3'
+    )
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 3
+    assert "tambora-1815" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "roken pipe" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_early_is_no_failure(shell, examples):
+    done = shell(
+        "embcli encode examples/corpus.jsonl -q && embcli search history -k 324 -f json | head -1 && embcli --help | true"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[\n", "")
+
+
+def test_ids_travel_through_xargs(shell, examples):
+    done = shell(
+        "embcli encode examples/corpus.jsonl -q && "
+        "embcli search eruption -k 2 -f ids | xargs embcli show -f ndjson"
+    )
+    assert [json.loads(line)["meta"]["category"] for line in done.stdout.splitlines()] == [
+        "nature", "nature"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_committed(big, home, number):
+    process = start("encode", big)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        try:
+            with Store(home / "embcli.db", readonly=True) as store:
+                if store.facts()["records"]:
+                    break
+        except Exception:
+            continue
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err.splitlines()[-1].startswith("interrupted: what was committed stays")
+    assert "Traceback" not in err
+    with Store(home / "embcli.db", readonly=True) as store:
+        stored = len(store.collection("default"))
+        assert 0 < stored < 40_000
+        assert store.runs()[0].status == "interrupted"
+    _, err = start("encode", big).communicate(timeout=120)
+    assert f"encoded {40_000 - stored:,}, reused {stored:,}" in err
+
+
+@pytest.mark.slow
+def test_killed_dozens_of_times_then_finished(big, home):
+    """However often it is killed, the store is sound and ends as if it had never been."""
+    assert start("encode", big, "-d", "whole.db").wait(120) == 0
+    expected_records, expected_vectors = contents("whole.db")
+    rng = random.Random(1)
+    kills = 0
+    for _ in range(40):
+        process = start("encode", big, "-d", "killed.db")
+        # The first ones die while importing, creating the file, and in the first batches.
+        time.sleep(rng.uniform(0.15, 1.0))
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+        if os.path.exists("killed.db"):
+            connection = sqlite3.connect("killed.db")
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            connection.close()
+    assert kills >= 24
+    assert start("encode", big, "-d", "killed.db").wait(120) == 0
+    records, vectors = contents("killed.db")
+    assert records == expected_records
+    np.testing.assert_array_equal(vectors, expected_vectors)
+
+
+def test_two_processes_write_one_store_at_once(big, home):
+    lines = big.read_text().splitlines(keepends=True)
+    (home / "a.jsonl").write_text("".join(lines[:20_000]))
+    (home / "b.jsonl").write_text("".join(lines[20_000:]))
+    both = [start("encode", f"{name}.jsonl") for name in "ab"]
+    for process in both:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    assert start("encode", big, "-d", "alone.db").wait(120) == 0
+    together, alone = contents("embcli.db"), contents("alone.db")
+    assert [r.id for r in together[0]] == [r.id for r in alone[0]]
+    np.testing.assert_array_equal(together[1], alone[1])
+
+
+def test_searching_while_another_process_writes(big, home):
+    assert start("encode", ROOT / "examples" / "corpus.jsonl").wait(60) == 0
+    writer = start("encode", big)
+    while writer.poll() is None:
+        reader = start("search", "a volcano that changed the weather", "-f", "ids")
+        out, err = reader.communicate(timeout=60)
+        assert reader.returncode == 0, err
+        assert len(out.splitlines()) == 10
+    assert writer.returncode == 0
+
+
+def test_memory_does_not_grow_with_the_input(home):
+    """The peak of a corpus eight times as large is about the same."""
+    peaks = []
+    for size in (10, 80):
+        with (home / "m.jsonl").open("w") as file:
+            for n in range(size * 1000):
+                text = f"record {n % 1000} says something of about a hundred characters " * 2
+                file.write(json.dumps({"id": n, "text": text}) + "\n")
+        code = (
+            "import resource, sys; from embcli.cli import main; main(sys.argv[1:]); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        words = [sys.executable, "-c", code, "encode", "m.jsonl", "-q", "-d", f"m{size}.db"]
+        peaks.append(int(subprocess.run(words, capture_output=True, text=True).stdout))
+    assert peaks[1] < peaks[0] + 60_000, peaks

@@ -1,0 +1,56 @@
+"""Retrieval quality on real collections, as a user gets it."""
+
+import csv
+import json
+
+import ir_measures
+import pytest
+from ir_measures import nDCG
+
+from embcli import encode, search
+
+
+def ndcg(folder, model=None):
+    """nDCG@10 of exact search over a collection in BEIR layout."""
+    encode([folder / "corpus.jsonl"], model=model)
+    with (folder / "qrels" / "test.tsv").open() as file:
+        rows = list(csv.reader(file, delimiter="\t"))[1:]
+    qrels = [ir_measures.Qrel(query, document, int(grade)) for query, document, grade in rows]
+    judged = {qrel.query_id for qrel in qrels}
+    lines = (folder / "queries.jsonl").read_text().splitlines()
+    queries = [json.loads(line) for line in lines]
+    queries = [query for query in queries if query["_id"] in judged]
+    results = search([query["text"] for query in queries])
+    run = [
+        ir_measures.ScoredDoc(query["_id"], hit.id, hit.score)
+        for query, hits in zip(queries, results, strict=True)
+        for hit in hits
+    ]
+    return ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10]
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("adi", 0.44), ("med", 0.65), ("cranfield", 0.325), ("cosqa", 0.30), ("npl", 0.35)],
+)
+def test_static(shared, name, least):
+    assert ndcg(shared / "beir" / name) >= least
+
+
+@pytest.mark.parametrize(("name", "least"), [("adi", 0.32), ("med", 0.63), ("npl", 0.24)])
+def test_hash(shared, name, least):
+    assert ndcg(shared / "beir" / name, "hash") >= least
+
+
+@pytest.mark.parametrize(
+    ("query", "id"),
+    [
+        ("first flight across the ocean", "alcock-brown-1919"),
+        ("vaccine against smallpox", "jenner-cowpox-1796"),
+        ("a volcano that changed the weather", "tambora-1815"),
+        ("robbery of paintings by fake policemen", "gardner-heist-1990"),
+    ],
+)
+def test_the_example_corpus_answers_sensibly(examples, query, id):
+    encode([examples / "corpus.jsonl"])
+    assert id in [hit.id for hit in search(query, k=3)[0]]

@@ -1,0 +1,56 @@
+"""What is not needed is not imported: start-up is a feature."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "torch", "transformers", "sentence_transformers", "sklearn", "scipy", "umap", "matplotlib",
+    "pandas", "wordllama", "sqlite_utils", "zstandard",
+}  # fmt: skip
+
+
+def imported(*arguments, stdin=""):
+    """Top-level modules that a cold process of this command has imported when it is done."""
+    code = (
+        "import sys; from embcli.cli import main; code = main(sys.argv[1:]); "
+        "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], input=stdin, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["search", "--help"], ["--version"]])
+def test_help_needs_next_to_nothing(words):
+    assert not imported(*words) & (HEAVY | {"numpy", "tokenizers", "sqlite3"})
+
+
+def test_models_are_listed_without_loading_them():
+    assert not imported("models") & (HEAVY | {"numpy", "tokenizers", "sqlite3"})
+
+
+def test_search_imports_no_heavy_library(run, corpus):
+    run("encode", "corpus.jsonl")
+    modules = imported("search", "a cat", "--where", "year > 2000")
+    assert not modules & HEAVY
+    assert "rich" not in modules
+    assert "numpy" in modules
+
+
+def test_search_by_example_needs_no_tokenizer(run, corpus):
+    run("encode", "corpus.jsonl")
+    assert "tokenizers" not in imported("search", "--like", "cat")
+
+
+def test_encode_imports_no_heavy_library(corpus):
+    assert not imported("encode", "corpus.jsonl") & (HEAVY - {"sqlite_utils", "zstandard"})
+
+
+def test_importing_the_package_costs_nothing():
+    code = "import sys; import embcli; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert not set(done.stdout.split()) & (HEAVY | {"numpy", "typer"})
