@@ -99,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
         )
         sys.stdout.flush()
+        if code == 128 + signal.SIGINT:  # what Typer makes of Ctrl-C
+            return _interrupted(code)
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
         return _closed_pipe()

@@ -40,6 +40,14 @@ def start(*arguments):
     )
 
 
+def finish(*arguments):
+    """Run to the end, which must be a good one; return what it said."""
+    words = [*EMBCLI, *map(str, arguments)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
 def contents(path, collection="default"):
     """Records and vectors of a store, and a check of the file as a whole."""
     connection = sqlite3.connect(path)
@@ -69,11 +77,11 @@ def big(home):
 def test_a_pipe_from_corpus_to_ids(shell, examples):
     done = shell(
         "cat examples/corpus.jsonl | embcli encode - && "
-        'embcli search "a volcano that changed the weather" -f ids | head -3'
+        'embcli search "vaccine against smallpox" -f ids | head -3'
     )
     assert done.returncode == 0
     assert len(done.stdout.splitlines()) == 3
-    assert "tambora-1815" in done.stdout
+    assert done.stdout.startswith("jenner-cowpox-1796\n")
     assert "\x1b" not in done.stdout + done.stderr
     assert "roken pipe" not in done.stderr
     assert "Traceback" not in done.stderr
@@ -81,7 +89,8 @@ def test_a_pipe_from_corpus_to_ids(shell, examples):
 
 def test_a_reader_that_leaves_early_is_no_failure(shell, examples):
     done = shell(
-        "embcli encode examples/corpus.jsonl -q && embcli search history -k 324 -f json | head -1 && embcli --help | true"
+        "embcli encode examples/corpus.jsonl -q && "
+        "embcli search history -k 324 -f json | head -1 && embcli --help | true"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "[\n", "")
 
@@ -91,9 +100,7 @@ def test_ids_travel_through_xargs(shell, examples):
         "embcli encode examples/corpus.jsonl -q && "
         "embcli search eruption -k 2 -f ids | xargs embcli show -f ndjson"
     )
-    assert [json.loads(line)["meta"]["category"] for line in done.stdout.splitlines()] == [
-        "nature", "nature"
-    ]  # fmt: skip
+    assert ["text" in json.loads(line) for line in done.stdout.splitlines()] == [True, True]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -117,14 +124,13 @@ def test_a_signal_keeps_what_was_committed(big, home, number):
         stored = len(store.collection("default"))
         assert 0 < stored < 40_000
         assert store.runs()[0].status == "interrupted"
-    _, err = start("encode", big).communicate(timeout=120)
-    assert f"encoded {40_000 - stored:,}, reused {stored:,}" in err
+    assert f"encoded {40_000 - stored:,}, reused {stored:,}" in finish("encode", big)
 
 
 @pytest.mark.slow
 def test_killed_dozens_of_times_then_finished(big, home):
     """However often it is killed, the store is sound and ends as if it had never been."""
-    assert start("encode", big, "-d", "whole.db").wait(120) == 0
+    finish("encode", big, "-d", "whole.db")
     expected_records, expected_vectors = contents("whole.db")
     rng = random.Random(1)
     kills = 0
@@ -140,7 +146,7 @@ def test_killed_dozens_of_times_then_finished(big, home):
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             connection.close()
     assert kills >= 24
-    assert start("encode", big, "-d", "killed.db").wait(120) == 0
+    finish("encode", big, "-d", "killed.db")
     records, vectors = contents("killed.db")
     assert records == expected_records
     np.testing.assert_array_equal(vectors, expected_vectors)
@@ -154,21 +160,22 @@ def test_two_processes_write_one_store_at_once(big, home):
     for process in both:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
-    assert start("encode", big, "-d", "alone.db").wait(120) == 0
+    finish("encode", big, "-d", "alone.db")
     together, alone = contents("embcli.db"), contents("alone.db")
     assert [r.id for r in together[0]] == [r.id for r in alone[0]]
     np.testing.assert_array_equal(together[1], alone[1])
 
 
 def test_searching_while_another_process_writes(big, home):
-    assert start("encode", ROOT / "examples" / "corpus.jsonl").wait(60) == 0
+    finish("encode", ROOT / "examples" / "corpus.jsonl")
     writer = start("encode", big)
     while writer.poll() is None:
-        reader = start("search", "a volcano that changed the weather", "-f", "ids")
+        reader = start("search", "vaccine against smallpox", "-f", "ids")
         out, err = reader.communicate(timeout=60)
         assert reader.returncode == 0, err
         assert len(out.splitlines()) == 10
-    assert writer.returncode == 0
+    _, err = writer.communicate()
+    assert writer.returncode == 0, err
 
 
 def test_memory_does_not_grow_with_the_input(home):

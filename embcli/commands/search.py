@@ -22,7 +22,7 @@ from embcli.output import Column, Output, pairs, plain, whole
 
 PANEL = "Work"
 ORDER = 11
-EXAMPLE = 'embcli search "a volcano that changed the weather" -k 3'
+EXAMPLE = 'embcli search "vaccine against smallpox" -k 3'
 COLUMNS = (
     Column("rank", "#", right=True, show=str),
     Column("score", "score", right=True),
