@@ -155,6 +155,7 @@ def encode(
             writer = _Writer(store, target, encoder, report, listeners, strict)
             for batch in _batches(reader):
                 writer.take(batch)
+                store.index_texts()
                 listeners.progress(reader.bytes_read, sizes, report.records)
             if prune and report.malformed:
                 listeners.note(
@@ -162,7 +163,6 @@ def encode(
                 )
             elif prune:
                 report.pruned = target.prune(expanded.scopes)
-            store.index_texts()
             report.total = len(target)
             report.seconds = round(time.perf_counter() - started, 3)
             counts.update(asdict(report))

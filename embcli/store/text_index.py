@@ -1,7 +1,7 @@
 """The full-text index over the texts of records (FTS5, external content).
 
 Triggers would write every text into the index as it comes, one by one, and make storing four
-times slower. Instead new records are indexed in bulk when a command has stored them. Keys of
+times slower. Instead new records are indexed in bulk after they have been stored. Keys of
 records only grow and the text under a key never changes (a changed text is a new record with
 the old id), so everything up to the highest key in the index is in it, and everything above is
 still to come: an interrupted command leaves nothing to repair.
@@ -17,7 +17,7 @@ _RECORDS_AT_ONCE = 10_000
 def catch_up(db: Database) -> int:
     """Index what is not indexed yet, in transactions of a second or so; return how many."""
     total = 0
-    while True:
+    while (db.value("SELECT max(key) FROM records") or 0) > _last_indexed(db):
         with db.transaction():
             added = db.execute(
                 """
@@ -27,8 +27,7 @@ def catch_up(db: Database) -> int:
                 (_last_indexed(db), _RECORDS_AT_ONCE),
             ).rowcount
         total += added
-        if added < _RECORDS_AT_ONCE:
-            return total
+    return total
 
 
 def remove(db: Database, keys: Iterable[int]) -> None:
