@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.encoders import MODELS, load_encoder
 from embcli.errors import InputError, ModelError, UsageError
-from embcli.formats import Problem
-from embcli.formats.reader import Reader
-from embcli.formats.source import expand
 from embcli.store import Collection, Record, Store
 
 if TYPE_CHECKING:
@@ -110,6 +107,10 @@ def read_queries(source: str) -> list[tuple[str, str]]:
     InputError
         The file cannot be read, in part or as a whole, or holds no query.
     """
+    from embcli.formats import Problem
+    from embcli.formats.reader import Reader
+    from embcli.formats.source import expand
+
     queries = []
     for result in Reader(expand([source]).sources):
         if isinstance(result, Problem):
