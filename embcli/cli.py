@@ -132,7 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def entry_point() -> NoReturn:
     """Run as a program: the console script."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", newline="\n")  # type: ignore[union-attr]
+        stream.reconfigure(  # type: ignore[union-attr]
+            encoding="utf-8", errors="backslashreplace", newline="\n"
+        )
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())
 

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import shlex
+import subprocess
+import sys
 
 import pytest
 from typer.main import get_command
@@ -232,3 +234,17 @@ def test_the_store_can_come_from_the_environment(run, examples, home, monkeypatc
     assert run("encode", "examples/corpus.jsonl").code == 0
     assert run("search", "x", "-d", home / "elsewhere.db").code == 0
     assert not (home / "embcli.db").exists()
+
+
+def test_the_readmes_python_runs(examples):
+    block = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_the_readmes_first_command_is_what_the_tests_know():
+    first, second = (ROOT / "README.md").read_text().split("```sh\n")[1:3]
+    assert "embcli encode examples/corpus.jsonl &&" in first
+    assert 'embcli search "vaccine against smallpox" -k 3' in first
+    assert second.partition("```")[0].rstrip().endswith("pytest")

@@ -4,6 +4,8 @@ After a change of Typer: EMBCLI_UPDATE_COMPLETIONS=1 pytest tests/test_completio
 """
 
 import os
+import subprocess
+import sys
 
 import pytest
 from typer.completion import get_completion_script
@@ -21,6 +23,14 @@ def test_scripts_are_current(shell):
     if os.environ.get("EMBCLI_UPDATE_COMPLETIONS"):
         path.write_text(script + "\n")
     assert path.read_text() == script + "\n"
+
+
+def test_install_completion(home):
+    environment = {**os.environ, "HOME": str(home), "SHELL": "/bin/bash"}
+    words = [sys.executable, "-m", "embcli", "--install-completion", "bash"]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "embcli" in (home / ".bashrc").read_text()
 
 
 def test_values_are_completed(run, examples, monkeypatch):

@@ -117,6 +117,7 @@ def rm(
                     f"not deleting {name!r} ({count:,} records) without being asked to",
                     hint=f"embcli collections rm {name} --yes",
                 )
-            typer.confirm(f"Delete {name!r} with {count:,} records?", abort=True, err=True)
+            if not typer.confirm(f"Delete {name!r} with {count:,} records?", err=True):
+                raise UsageError("nothing deleted")
         store.remove_collection(name)
     Output(quiet=quiet).summary(f"deleted {name!r} ({count:,} records)")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import chain
@@ -20,6 +20,8 @@ from embcli.errors import ModelError
 
 SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # what the tokenizer writes for a space
 _WORD = re.compile(" +[^ ]*")
+_SINGLE_SPACE = re.compile("(?<! ) (?=[^ ])")
+_CHARACTERS_AT_ONCE = 1 << 18
 _CACHED_WORDS = 1 << 16
 _CACHED_CHARACTERS = 1 << 24
 
@@ -89,19 +91,12 @@ class StaticEncoder:
 
     def encode(self, inputs: Sequence[str], kind: Kind = "document") -> NDArray[np.float32]:
         """Encode texts; see `embcli.encoders.Encoder.encode`."""
-        rows, lengths = self._look_up(self._fold_upper_case(inputs))
-        vectors = normalize_rows(sum_rows(self._sums, rows, lengths))
-        if len(self._words) > _CACHED_WORDS or self._words.characters > _CACHED_CHARACTERS:
-            self._forget_words()
-        return vectors
+        sums, _ = self._totals(self._fold_upper_case(inputs))
+        return normalize_rows(sums)  # the mean has the direction of the sum
 
     def count_tokens(self, inputs: Sequence[str]) -> NDArray[np.int64]:
         """Count the tokens of each text as it stands, shape (len(inputs),)."""
-        rows, lengths = self._look_up(inputs)
-        ends = np.cumsum(lengths)
-        totals = np.concatenate(([0], np.cumsum(self._counts[rows])))
-        counts: NDArray[np.int64] = totals[ends] - totals[ends - lengths]
-        return counts
+        return self._totals(inputs)[1]
 
     def _fold_upper_case(self, texts: Sequence[str]) -> Sequence[str]:
         shouted = [i for i, text in enumerate(texts) if _is_mostly_upper(text)]
@@ -115,6 +110,20 @@ class StaticEncoder:
             if better:
                 result[i] = text
         return result
+
+    def _totals(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Sum of the token vectors of every text, and the number of its tokens."""
+        sums = np.zeros((len(texts), self.dim), np.float32)
+        counts = np.zeros(len(texts), np.int64)
+        for owners, pieces in _in_groups(texts):
+            rows, lengths = self._look_up(pieces)
+            ends = np.cumsum(lengths)
+            tokens = np.concatenate(([0], np.cumsum(self._counts[rows])))
+            np.add.at(counts, owners, tokens[ends] - tokens[ends - lengths])
+            np.add.at(sums, owners, sum_rows(self._sums, rows, lengths))
+            if len(self._words) > _CACHED_WORDS or self._words.characters > _CACHED_CHARACTERS:
+                self._forget_words()
+        return sums, counts
 
     def _look_up(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of the word table for every word of every text, and the words per text."""
@@ -173,9 +182,46 @@ def _grown(array: NDArray[Any], needed: int) -> NDArray[Any]:
     return larger
 
 
+def _in_groups(texts: Iterable[str]) -> Iterator[tuple[list[int], list[str]]]:
+    """Cut long texts between words, and gather pieces until a group is worth its while.
+
+    Groups bound how many new words there can be at once, and so the memory it takes.
+
+    Yields
+    ------
+    owners : list of int
+        Number of the text each piece is from.
+    pieces : list of str
+    """
+    owners: list[int] = []
+    pieces: list[str] = []
+    characters = 0
+    for owner, text in enumerate(texts):
+        for piece in _pieces(text.strip().replace(SPACE_MARK, " ")):
+            owners.append(owner)
+            pieces.append(piece)
+            characters += len(piece)
+            if characters >= _CHARACTERS_AT_ONCE:
+                yield owners, pieces
+                owners, pieces, characters = [], [], 0
+    if pieces:
+        yield owners, pieces
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a text at single spaces, where no token can be cut."""
+    start = 0
+    while len(text) - start > _CHARACTERS_AT_ONCE:
+        cut = _SINGLE_SPACE.search(text, start + _CHARACTERS_AT_ONCE)
+        if cut is None:
+            break
+        yield text[start : cut.start()]
+        start = cut.end()
+    yield text[start:]
+
+
 def _split(text: str) -> list[str]:
     """Cut a text before every run of spaces; the tokenizer puts the first space back itself."""
-    text = text.strip().replace(SPACE_MARK, " ")
     if "  " not in text and text[:1] != " " and text[-1:] != " ":
         return text.split(" ") if text else []
     return [word[1:] for word in _WORD.findall(" " + text)]

@@ -136,7 +136,9 @@ def _name(path: Path) -> str:
     """One name per file however it is spelled: relative below this folder, else absolute."""
     absolute = os.path.abspath(path)
     relative = os.path.relpath(absolute)
-    return Path(absolute if relative.startswith("..") else relative).as_posix()
+    path = Path(absolute if relative.startswith("..") else relative)
+    # A name that is not UTF-8 could not be stored.
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _format_of_name(name: str) -> str | None:

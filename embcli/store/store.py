@@ -93,8 +93,7 @@ class Store:
     @classmethod
     def existing(cls, path: str | os.PathLike[str]) -> Self:
         """Open a store for writing that must be there already."""
-        cls(path, readonly=True).close()
-        return cls(path)
+        return cls(path, readonly=not os.path.exists(path))
 
     def __enter__(self) -> Self:
         return self

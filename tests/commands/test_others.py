@@ -68,7 +68,8 @@ def test_a_collection_is_not_deleted_by_accident(run, encoded):
     assert result.code == 2
     assert "not deleting 'default' (5 records)" in result.err
     result = run("collections", "rm", "default", stdin="n\n", tty=True)
-    assert result.code == 130
+    assert result.code == 2
+    assert result.err.endswith("error: nothing deleted\n")
     assert run("collections", "info", "default").code == 0
     result = run("collections", "rm", "default", stdin="y\n", tty=True)
     assert result.code == 0

@@ -74,6 +74,24 @@ def test_a_vector_depends_on_its_text_alone(encoder):
         np.testing.assert_array_equal(StaticEncoder().encode([text])[0], vector)
 
 
+def test_the_size_of_groups_changes_nothing(encoder, monkeypatch):
+    texts = ["one two  three", "   a b", "c" * 50, "x  y z " * 30, "\u2581d e", ""]
+    expected, counts = encoder.encode(texts), encoder.count_tokens(texts)
+    for size in (1, 2, 7, 20):
+        monkeypatch.setattr(static, "_CHARACTERS_AT_ONCE", size)
+        np.testing.assert_allclose(encoder.encode(texts), expected, atol=1e-6)
+        np.testing.assert_array_equal(encoder.count_tokens(texts), counts)
+
+
+def test_a_text_of_many_distinct_words_fits_into_memory(encoder):
+    # Each word takes a kilobyte in the cache while it is there.
+    text = " ".join(str(n) for n in range(300_000))
+    fresh = StaticEncoder()
+    vector = fresh.encode([text])[0]
+    assert len(fresh._sums) < 200_000
+    np.testing.assert_allclose(vector, plain_mean(fresh, text), atol=1e-5)
+
+
 def test_forgetting_words_changes_nothing(encoder, monkeypatch):
     monkeypatch.setattr(static, "_CACHED_WORDS", 3)
     small = StaticEncoder()
