@@ -134,18 +134,22 @@ def test_killed_dozens_of_times_then_finished(big, home):
     expected_records, expected_vectors = contents("whole.db")
     rng = random.Random(1)
     kills = 0
+    seen = set()
     for _ in range(40):
         process = start("encode", big, "-d", "killed.db")
         # The first ones die while importing, creating the file, and in the first batches.
-        time.sleep(rng.uniform(0.15, 1.0))
+        time.sleep(rng.uniform(0.2, 1.4))
         kills += process.poll() is None
         process.kill()
         process.communicate()
         if os.path.exists("killed.db"):
             connection = sqlite3.connect("killed.db")
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            if connection.execute("PRAGMA user_version").fetchone() == (1,):
+                seen.add(connection.execute("SELECT count(*) FROM records").fetchone()[0])
             connection.close()
     assert kills >= 24
+    assert len(seen - {0}) > 1, "no kill came between two commits"
     finish("encode", big, "-d", "killed.db")
     records, vectors = contents("killed.db")
     assert records == expected_records

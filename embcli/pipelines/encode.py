@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_RECORDS_AT_ONCE = 4096
-_CHARACTERS_AT_ONCE = 1 << 22
+_RECORDS_AT_ONCE = 8192
+_CHARACTERS_AT_ONCE = 1 << 23
 
 
 @dataclass

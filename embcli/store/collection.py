@@ -12,6 +12,7 @@ from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, NothingFoundError, UsageError
 from embcli.store import text_index
 from embcli.store.database import Database
+from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.records import Record
 from embcli.store.segments import Place, Segments
 from embcli.store.where import compile_where
@@ -61,11 +62,11 @@ class Collection:
     ) -> None:
         self._db = db
         self._key = key
-        self._space = space
         self.name = name
         self.recipe = recipe
         self.dtype = dtype
         self._segments = Segments(db, key, recipe.dim, dtype)
+        self._known = KnownTexts(db, space, dtype)
 
     def __len__(self) -> int:
         return int(
@@ -82,7 +83,7 @@ class Collection:
             for record in records
             if record.id not in stored or stored[record.id].hash != record.hash
         }
-        known = self._places_by_hash(needed)
+        known = self._known.find(needed)
         return [record for hash, record in needed.items() if hash not in known]
 
     def write(
@@ -107,7 +108,7 @@ class Collection:
         with self._db.transaction():
             stored = self._stored(records)
             fresh = [r for r in records if r.id not in stored or stored[r.id].hash != r.hash]
-            known = self._places_by_hash({r.hash for r in fresh} - vectors.keys())
+            known = self._known.find({r.hash for r in fresh} - vectors.keys())
             if any(r.hash not in vectors and r.hash not in known for r in fresh):
                 return None
             copies = self._segments.read(known.values())
@@ -206,7 +207,8 @@ class Collection:
     def _insert(self, records: Sequence[Record], vectors: NDArray[np.float32]) -> None:
         first = (self._db.value("SELECT max(key) FROM records") or 0) + 1
         keys = np.arange(first, first + len(records), dtype=np.int64)
-        places = self._segments.append(keys, vectors)
+        hashes = [record.hash for record in records]
+        places = self._segments.append(keys, prefixes(hashes), vectors)
         self._db.executemany(
             "INSERT INTO records (key, collection, id, hash, segment, slot, source, meta, text) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -215,6 +217,7 @@ class Collection:
                 for key, r, (segment, slot) in zip(keys.tolist(), records, places, strict=True)
             ),
         )
+        self._known.add(hashes, keys)
 
     def _refresh(self, records: Sequence[Record], stored: Mapping[str, _Stored]) -> int:
         """Bring metadata and sources of records with unchanged texts up to date."""
@@ -359,17 +362,6 @@ class Collection:
             id: _Stored(key, hash, meta, source, (segment, slot))
             for id, key, hash, meta, source, segment, slot in rows
         }
-
-    def _places_by_hash(self, hashes: Iterable[str]) -> dict[str, Place]:
-        """Where vectors of texts lie already, in this collection or a sister of its space."""
-        rows = self._db.all_in(
-            "SELECT records.hash, segment, slot FROM records "
-            "JOIN collections ON collections.key = records.collection "
-            "WHERE collections.space = ? AND collections.dtype = ? AND records.hash IN ({})",
-            (self._space, self.dtype),
-            hashes,
-        )
-        return {hash: (segment, slot) for hash, segment, slot in rows}
 
 
 def _record(row: tuple[str, str, str, str]) -> Record:

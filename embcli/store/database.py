@@ -18,6 +18,8 @@ PAGE_SIZE = 16384
 
 _VARIABLES_AT_ONCE = 1000
 _MMAP_BYTES = 1 << 40
+_CACHE_KIB = 1 << 16
+_WAL_PAGES = 4096
 
 
 class Database:
@@ -75,6 +77,10 @@ class Database:
             self._migrate()
         if not self.readonly:
             self.execute("PRAGMA synchronous = NORMAL")
+            # Ids may come in any order: pages of their index are then written again and again,
+            # and least often if they may wait.
+            self.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            self.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
 
     def _migrate(self) -> None:
         from sqlite_utils import Database as SchemaDatabase

@@ -46,12 +46,18 @@ def step_1_foundation(db: Database) -> None:
         foreign_keys=[("collection", "collections", "key")],
     )
     db.table("records").create_index(["collection", "id"], unique=True)
-    db.table("records").create_index(["hash"])
 
     db.table("segments").create(
-        {"key": int, "collection": int, "count": int, "slots": bytes, "vectors": bytes},
+        {
+            "key": int,
+            "collection": int,
+            "count": int,
+            "slots": bytes,
+            "hashes": bytes,
+            "vectors": bytes,
+        },
         pk="key",
-        not_null={"collection", "count", "slots", "vectors"},
+        not_null={"collection", "count", "slots", "hashes", "vectors"},
         foreign_keys=[("collection", "collections", "key")],
     )
     db.table("segments").create_index(["collection"])

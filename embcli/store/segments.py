@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ DTYPES: dict[str, np.dtype[np.floating]] = {
     "float32": np.dtype("<f4"),
     "float16": np.dtype("<f2"),
 }
-_KEY = np.dtype("<i8")
+KEY = np.dtype("<i8")
+PREFIX = np.dtype("<u8")
 
 Place = tuple[int, int]  # segment, slot
 
@@ -33,7 +35,8 @@ class Segments:
     Notes
     -----
     ``slots`` holds the record key of every vector as little-endian int64; zero marks a deleted
-    vector. Segments are filled up to `SLOTS` vectors before another is begun.
+    vector. ``hashes`` holds 64 bits of the hash of every vector's text as little-endian uint64.
+    Segments are filled up to `SLOTS` vectors before another is begun.
     """
 
     def __init__(self, db: Database, collection: int, dim: int, dtype: str) -> None:
@@ -42,31 +45,40 @@ class Segments:
         self._dim = dim
         self._dtype = DTYPES[dtype]
 
-    def append(self, keys: NDArray[np.int64], vectors: NDArray[np.floating]) -> list[Place]:
+    def append(
+        self,
+        keys: NDArray[np.int64],
+        hashes: NDArray[np.uint64],
+        vectors: NDArray[np.floating],
+    ) -> list[Place]:
         """Store vectors and return the place of each. Call inside a transaction.
 
         Parameters
         ----------
         keys : int64 array, shape (n,)
             The record each vector belongs to.
-        vectors : float32 array, shape (n, dim)
+        hashes : uint64 array, shape (n,)
+            64 bits of the hash of its text.
+        vectors : float array, shape (n, dim)
         """
-        stored = np.ascontiguousarray(vectors, self._dtype)
-        slots = np.ascontiguousarray(keys, _KEY)
-        places: list[Place] = []
-        if len(slots):
-            places = self._fill_last(slots, stored)
-        for start in range(len(places), len(slots), SLOTS):
-            part = slots[start : start + SLOTS]
+        columns = (
+            np.ascontiguousarray(keys, KEY),
+            np.ascontiguousarray(hashes, PREFIX),
+            np.ascontiguousarray(vectors, self._dtype),
+        )
+        places = self._fill_last(columns) if len(keys) else []
+        for start in range(len(places), len(keys), SLOTS):
+            parts = [column[start : start + SLOTS] for column in columns]
             inserted = self._db.execute(
-                "INSERT INTO segments (collection, count, slots, vectors) VALUES (?, ?, ?, ?)",
-                (self._collection, len(part), part.data, stored[start : start + SLOTS].data),
+                "INSERT INTO segments (collection, count, slots, hashes, vectors) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (self._collection, len(parts[0]), *(part.data for part in parts)),
             )
             assert inserted.lastrowid is not None
-            places += [(inserted.lastrowid, i) for i in range(len(part))]
+            places += [(inserted.lastrowid, i) for i in range(len(parts[0]))]
         return places
 
-    def _fill_last(self, slots: NDArray[np.int64], stored: NDArray[np.floating]) -> list[Place]:
+    def _fill_last(self, columns: tuple[NDArray[Any], ...]) -> list[Place]:
         """Put as many vectors as fit into the last segment, if it has room."""
         row = self._db.one(
             "SELECT key, count FROM segments WHERE collection = ? ORDER BY key DESC LIMIT 1",
@@ -75,18 +87,16 @@ class Segments:
         if row is None or row[1] >= SLOTS:
             return []
         segment, used = row
-        taken = min(SLOTS - used, len(slots))
-        old_slots, old_vectors = self._db.one(
-            "SELECT slots, vectors FROM segments WHERE key = ?", (segment,)
+        taken = min(SLOTS - used, len(columns[0]))
+        before = self._db.one(
+            "SELECT slots, hashes, vectors FROM segments WHERE key = ?", (segment,)
+        )
+        filled = (
+            old + column[:taken].tobytes() for old, column in zip(before, columns, strict=True)
         )
         self._db.execute(
-            "UPDATE segments SET count = ?, slots = ?, vectors = ? WHERE key = ?",
-            (
-                used + taken,
-                old_slots + slots[:taken].tobytes(),
-                old_vectors + stored[:taken].tobytes(),
-                segment,
-            ),
+            "UPDATE segments SET count = ?, slots = ?, hashes = ?, vectors = ? WHERE key = ?",
+            (used + taken, *filled, segment),
         )
         return [(segment, used + i) for i in range(taken)]
 
@@ -112,7 +122,7 @@ class Segments:
             (self._collection,),
         )
         for segment, blob in rows:
-            keys = np.frombuffer(blob, _KEY)
+            keys = np.frombuffer(blob, KEY)
             live = keys > 0 if wanted is None else (keys > 0) & wanted[keys]
             if not live.any():
                 continue
@@ -137,7 +147,7 @@ class Segments:
         """Mark vectors as deleted, in place. Call inside a transaction."""
         for segment, group in groupby(sorted(places), key=lambda place: place[0]):
             with self._db.blob("segments", "slots", segment, readonly=False) as blob:
-                slots = np.frombuffer(blob.read(), _KEY).copy()
+                slots = np.frombuffer(blob.read(), KEY).copy()
                 slots[[slot for _, slot in group]] = 0
                 blob.seek(0)
                 blob.write(slots.tobytes())
@@ -158,14 +168,15 @@ class Segments:
         moved: list[tuple[int, Place]] = []
         for (segment,) in segments:
             # Read one by one: a segment still to come may have been filled up meanwhile.
-            slots = self._db.value("SELECT slots FROM segments WHERE key = ?", (segment,))
-            keys = np.frombuffer(slots, _KEY)
+            row = self._db.one("SELECT slots, hashes FROM segments WHERE key = ?", (segment,))
+            keys, hashes = np.frombuffer(row[0], KEY), np.frombuffer(row[1], PREFIX)
             live = keys > 0
             if live.all():
                 continue
             vectors = self._read(segment)[live]
             self._db.execute("DELETE FROM segments WHERE key = ?", (segment,))
-            moved += zip(keys[live].tolist(), self.append(keys[live], vectors), strict=True)
+            places = self.append(keys[live], hashes[live], vectors)
+            moved += zip(keys[live].tolist(), places, strict=True)
         return moved
 
     def _read(self, segment: int) -> NDArray[np.floating]:
