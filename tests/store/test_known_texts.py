@@ -4,7 +4,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embcli import Recipe, Record, Store
-from embcli.store import known_texts
 from embcli.store.known_texts import KnownTexts, prefixes
 
 RECIPE = Recipe({"model": "test", "dim": 1, "normalized": False, "maps": []})
@@ -29,11 +28,16 @@ def record(id, text):
 )
 def test_agrees_with_a_dictionary(home, monkeypatch, steps, few):
     """Whatever is added, replaced and deleted, exactly the stored texts are found."""
-    if few:  # let prefixes collide
-        monkeypatch.setattr(
-            "embcli.store.known_texts.prefixes", lambda hashes: prefixes(hashes) % np.uint64(7)
-        )
-        monkeypatch.setattr("embcli.store.collection.prefixes", known_texts.prefixes)
+    with monkeypatch.context() as patch:
+        if few:  # let prefixes collide
+            for module in ("known_texts", "collection"):
+                patch.setattr(
+                    f"embcli.store.{module}.prefixes", lambda hashes: prefixes(hashes) % 7
+                )
+        check_against_dictionary(home, steps, few)
+
+
+def check_against_dictionary(home, steps, few):
     (home / "k.db").unlink(missing_ok=True)
     store = Store(home / "k.db")
     collection = store.create_collection("c", RECIPE)
@@ -42,7 +46,7 @@ def test_agrees_with_a_dictionary(home, monkeypatch, steps, few):
         distinct = dict(pairs)
         if action == "add":
             records = [record(id, text) for id, text in distinct.items()]
-            collection.add(records, np.float32([[text] for text in distinct.values()]))
+            collection.add(records, np.float32([*distinct.values()]).reshape(-1, 1))
             stored |= distinct
         elif action == "delete":
             collection.delete(f"r{id}" for id in distinct)
