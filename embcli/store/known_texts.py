@@ -44,8 +44,8 @@ class KnownTexts:
         sought = prefixes(wanted)
         keys: list[int] = []
         for known, owners in self._loaded():
-            at = np.searchsorted(known, sought)
-            at[at == len(known)] = 0
+            # The last of equals was stored last, and is the least likely to be gone.
+            at = np.searchsorted(known, sought, side="right") - 1
             keys += owners[at[known[at] == sought]].tolist()
         rows = self._db.all_in(
             "SELECT hash, segment, slot FROM records WHERE key IN ({})", (), keys
