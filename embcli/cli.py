@@ -150,7 +150,7 @@ def _usage(error: TyperException) -> int:
 
 
 def _interrupted(code: int) -> int:
-    to_stderr("interrupted: what was committed stays; the same command again does the rest")
+    to_stderr("interrupted")
     return code
 
 

@@ -97,7 +97,7 @@ class Output:
         with self._stream() as stream:
             if self.format is Format.ids:
                 for row in rows:
-                    stream.write(f"{_escaped(str(row[id]))}\n")
+                    stream.write(_LINE_END.sub(_visible, str(row[id])) + "\n")
             else:
                 _WRITERS[self.format](stream, rows)
 
@@ -203,7 +203,7 @@ def report_error(error: EmbcliError) -> None:
 
 def printable(text: str) -> str:
     """Make text safe for a terminal: control and direction characters are shown, not obeyed."""
-    return _UNSAFE.sub(lambda match: _shown(match.group()), text)
+    return _UNSAFE.sub(_visible, text)
 
 
 def plain(value: Any) -> str:
@@ -323,13 +323,13 @@ def _cell(value: Any) -> str:
 
 def _escaped(text: str) -> str:
     """Keep a value in its cell and on its line."""
-    for character, escape in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
-        text = text.replace(character, escape)
-    return text
+    return _CELL_END.sub(_visible, text)
 
 
 _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_CELL_END = re.compile(r"[\\\t\n\r]")
+_LINE_END = re.compile(r"[\n\r]")
 
 
-def _shown(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+def _visible(match: re.Match[str]) -> str:
+    return match.group().encode("unicode_escape").decode()

@@ -122,18 +122,22 @@ def command(
         listeners = Listeners(output.note, skipped)
         output.rows((asdict(record) for record in preview(files, read, listeners)), COLUMNS)
         raise typer.Exit(skipped.exit_code)
-    with output.progress("records") as advance:
-        report = encode(
-            files,
-            db=db,
-            collection=collection,
-            model=model,
-            dtype=dtype,
-            read=read,
-            strict=strict,
-            prune=prune,
-            listeners=Listeners(output.note, skipped, advance),
-        )
+    try:
+        with output.progress("records") as advance:
+            report = encode(
+                files,
+                db=db,
+                collection=collection,
+                model=model,
+                dtype=dtype,
+                read=read,
+                strict=strict,
+                prune=prune,
+                listeners=Listeners(output.note, skipped, advance),
+            )
+    except (KeyboardInterrupt, SystemExit):
+        output.note("what was committed stays; the same command again does the rest")
+        raise
     skipped.close()
     output.summary(f"{report} → {collection!r} in {db} ({report.total:,} records)")
     raise typer.Exit(skipped.exit_code)
