@@ -5,6 +5,7 @@ import pkgutil
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -16,7 +17,7 @@ from typer.main import get_command
 import embcli.commands
 from embcli import __version__
 from embcli.config import debug
-from embcli.errors import EmbcliError
+from embcli.errors import EmbcliError, UsageError
 from embcli.options import example
 from embcli.output import report_error, to_stderr
 
@@ -91,23 +92,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments : sequence of str, optional
         ``sys.argv[1:]`` by default.
     """
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_characters(words)
         command = get_command(build_app())
-        code = command.main(
-            list(sys.argv[1:] if arguments is None else arguments),
-            prog_name="embcli",
-            standalone_mode=False,
-        )
+        code = command.main(words, prog_name="embcli", standalone_mode=False)
         sys.stdout.flush()
         if code == 128 + signal.SIGINT:  # what Typer makes of Ctrl-C
             return _interrupted(code)
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
-        return _closed_pipe()
+        return _give_up_stdout(0)  # nobody reads on, as in `| head`: that is no failure
     except EmbcliError as error:
         if debug():
             raise
         report_error(error)
+        if isinstance(error.__cause__, OSError):
+            return _give_up_stdout(error.exit_code)
         return error.exit_code
     except TyperException as error:
         return _usage(error)
@@ -117,8 +118,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _interrupted(128 + signal.SIGTERM)
     except SystemExit as stop:  # Typer's way out after completions and closed pipes
         if isinstance(stop.__context__, BrokenPipeError):
-            return _closed_pipe()
+            return _give_up_stdout(0)
         return stop.code if isinstance(stop.code, int) else 0
+    except OSError as error:
+        if debug():
+            raise
+        report_error(UsageError(f"the system refuses: {error}"))
+        return _give_up_stdout(UsageError.exit_code)
     except Exception as error:
         if debug():
             raise
@@ -129,12 +135,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EmbcliError.exit_code
 
 
-def entry_point() -> NoReturn:
-    """Run as a program: the console script."""
+def run_program() -> NoReturn:
+    """Run as a program."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell: >&-
+            setattr(sys, name, open(os.devnull, "w"))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(  # type: ignore[union-attr]
             encoding="utf-8", errors="backslashreplace", newline="\n"
         )
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())
 
@@ -154,10 +164,21 @@ def _interrupted(code: int) -> int:
     return code
 
 
-def _closed_pipe() -> int:
-    """Nobody reads on, as in `| head`: that is no failure. Keep Python from noticing again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+def _give_up_stdout(code: int) -> int:
+    """Keep Python from finding out again, at its end, that stdout cannot be written."""
+    with suppress(OSError):  # what stands in for stdout in a test has no number
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _check_characters(words: Sequence[str]) -> None:
+    """Refuse bytes that are no UTF-8, except in names of files that are there."""
+    for word in words:
+        if not word.isascii() and not os.path.lexists(word):
+            try:
+                word.encode()
+            except UnicodeEncodeError:
+                raise UsageError(f"the argument {word!a} is not UTF-8") from None
 
 
 class _Terminated(SystemExit):

@@ -58,6 +58,11 @@ class StoreError(EmbcliError):
     meaning = "the store cannot be used"
 
 
+def counted(count: int, noun: str) -> str:
+    """Put a number before its noun: 1 record, 2,000 records."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def exit_codes() -> dict[int, str]:
     """Every exit code with its meaning, read off the classes."""
     classes: list[type[EmbcliError]] = [*EmbcliError.__subclasses__(), EmbcliError]

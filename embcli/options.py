@@ -51,6 +51,7 @@ Db = Annotated[
     Path,
     typer.Option(
         "--db", "-d",
+        readable=False,  # the store itself says what is wrong with a file
         help="The store, an SQLite file.",
         envvar=DB_VARIABLE,
         rich_help_panel=COMMON,

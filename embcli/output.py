@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -109,19 +109,21 @@ class Output:
 
     @contextmanager
     def _stream(self) -> Iterator[TextIO]:
-        if self._out is None:
-            yield sys.stdout
-            sys.stdout.flush()
-            return
-        part = self._out.with_name(f".{self._out.name}.part")
         try:
-            with part.open("w", encoding="utf-8", newline="") as stream:
-                yield stream
-            os.replace(part, self._out)
+            if self._out is None:
+                yield sys.stdout
+                sys.stdout.flush()
+            elif self._out.exists() and not self._out.is_file():
+                with self._out.open("w", encoding="utf-8", newline="") as stream:
+                    yield stream  # a device, a pipe: nothing to be replaced
+            else:
+                with _complete_file(self._out.resolve()) as stream:
+                    yield stream
+        except BrokenPipeError:
+            raise
         except OSError as error:
-            raise UsageError(f"cannot write {self._out} ({error.strerror})") from error
-        finally:
-            part.unlink(missing_ok=True)
+            name = "the results" if self._out is None else self._out
+            raise UsageError(f"cannot write {name} ({error.strerror})") from error
 
     def note(self, message: str) -> None:
         """Say something worth knowing."""
@@ -166,6 +168,18 @@ class Output:
             yield advance
 
 
+@contextmanager
+def _complete_file(path: Path) -> Iterator[TextIO]:
+    """Write a file that appears when it is complete."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 class SkippedLog:
     """Reports skipped records on stderr: the first ten by name, the others by number."""
 
@@ -190,9 +204,10 @@ class SkippedLog:
 
 
 def to_stderr(message: str) -> None:
-    """Write one line to stderr, whatever characters are in it."""
-    sys.stderr.write(f"{printable(message)}\n")
-    sys.stderr.flush()
+    """Write one line to stderr, whatever characters are in it, if anybody listens."""
+    with suppress(OSError):
+        sys.stderr.write(f"{printable(message)}\n")
+        sys.stderr.flush()
 
 
 def report_error(error: EmbcliError) -> None:
@@ -213,6 +228,11 @@ def plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4f}"
     return printable(" ".join(_cell(value).split()))
+
+
+def shortened(text: str, width: int) -> str:
+    """Cut a text to a number of characters, the last of which then says so."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def whole(text: str) -> str:
@@ -258,11 +278,14 @@ def _write_ndjson(stream: TextIO, rows: Iterable[Row]) -> None:
 
 
 def _write_csv(stream: TextIO, rows: Iterable[Row]) -> None:
-    writer = csv.writer(stream, lineterminator="\n")
+    plain = csv.writer(stream, lineterminator="\n")
+    # Before Python 3.13 the writer leaves a lone CR unquoted, which readers take for a line end.
+    quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for number, row in enumerate(rows):
         if number == 0:
-            writer.writerow(row.keys())
-        writer.writerow([_cell(value) for value in row.values()])
+            plain.writerow(row.keys())
+        cells = [_cell(value) for value in row.values()]
+        (quoting if any("\r" in cell for cell in cells) else plain).writerow(cells)
 
 
 def _write_tsv(stream: TextIO, rows: Iterable[Row]) -> None:
@@ -326,10 +349,17 @@ def _escaped(text: str) -> str:
     return _CELL_END.sub(_visible, text)
 
 
-_UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _CELL_END = re.compile(r"[\\\t\n\r]")
 _LINE_END = re.compile(r"[\n\r]")
 
 
 def _visible(match: re.Match[str]) -> str:
     return match.group().encode("unicode_escape").decode()
+
+
+def read_ids() -> list[str]:
+    """Read ids from standard input, a line each."""
+    return [line for line in sys.stdin.read().split("\n") if line] if sys.stdin else []

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from embcli.errors import counted
 from embcli.options import (
     COLLECTION,
     DB,
@@ -26,6 +27,10 @@ COLUMNS = (
     Column("text", "text", share=3),
     Column("meta", "metadata", share=2, show=pairs),
     Column("source", "source", share=1),
+)
+REPORT = tuple(
+    Column(name, name)
+    for name in ("collection", "encoded", "reused", "updated", "skipped", "truncated", "seconds")
 )
 
 
@@ -120,7 +125,9 @@ def command(
     )
     if dry_run:
         listeners = Listeners(output.note, skipped)
-        output.rows((asdict(record) for record in preview(files, read, listeners)), COLUMNS)
+        records = preview(files, db=db, read=read, strict=strict, listeners=listeners)
+        output.rows((record.row() for record in records), COLUMNS)
+        skipped.close()
         raise typer.Exit(skipped.exit_code)
     try:
         with output.progress("records") as advance:
@@ -139,5 +146,9 @@ def command(
         output.note("what was committed stays; the same command again does the rest")
         raise
     skipped.close()
-    output.summary(f"{report} → {collection!r} in {db} ({report.total:,} records)")
+    output.summary(f"{report} → {collection!r} in {db} ({counted(report.total, 'record')})")
+    if format or out:
+        output.rows(
+            [{"collection": collection, "db": str(db), **asdict(report)}], REPORT, "collection"
+        )
     raise typer.Exit(skipped.exit_code)

@@ -1,6 +1,5 @@
 """`embcli search`."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -18,7 +17,7 @@ from embcli.options import (
     Top,
     Where,
 )
-from embcli.output import Column, Output, pairs, plain, whole
+from embcli.output import Column, Output, pairs, plain, shortened, whole
 
 PANEL = "Work"
 ORDER = 11
@@ -96,13 +95,13 @@ def command(
             Column("meta", "metadata", share=1, wrap=True, show=pairs),
         ]
     elif width is not None:
-        columns[3] = Column("text", "text", show=lambda text: plain(text)[:width])
+        columns[3] = Column("text", "text", show=lambda text: shortened(plain(text), width))
     if named is None:
-        rows = [asdict(hit) for hit in results[0]]
+        rows = [vars(hit) for hit in results[0]]
     else:
         columns.insert(0, Column("query_id", "query"))
         rows = [
-            {"query_id": id, "query": text, **asdict(hit)}
+            {"query_id": id, "query": text, **vars(hit)}
             for (id, text), hits in zip(named, results, strict=True)
             for hit in hits
         ]

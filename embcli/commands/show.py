@@ -1,12 +1,11 @@
 """`embcli show`."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from embcli.options import COLLECTION, DB, CollectionName, Db, Out, OutputFormat, Quiet
-from embcli.output import Column, Output, pairs, whole
+from embcli.output import Column, Output, pairs, read_ids, whole
 
 PANEL = "Look"
 ORDER = 20
@@ -20,7 +19,14 @@ COLUMNS = (
 
 
 def command(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Records to show.")],
+    ids: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ID...",
+            help="Records to show; - reads an id per line from standard input, as -f ids "
+            "writes them.",
+        ),
+    ],
     vectors: Annotated[bool, typer.Option("--vectors", help="Give the vectors too.")] = False,
     db: Db = DB,
     collection: CollectionName = COLLECTION,
@@ -31,10 +37,12 @@ def command(
     """Show records by id, in the order asked for."""
     from embcli.store import Store
 
+    if ids == ["-"]:
+        ids = read_ids()
     output = Output(format, out, quiet)
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
-        rows = [asdict(record) for record in source.get(ids)]
+        rows = [record.row() for record in source.get(ids)]
         if vectors:
             for row, vector in zip(rows, source.vectors(ids).tolist(), strict=True):
                 row["vector"] = vector

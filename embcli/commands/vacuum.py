@@ -12,7 +12,7 @@ def command(db: Db = DB, quiet: Quiet = False) -> None:
     """Drop deleted vectors and make the store's file as small as it can be."""
     from embcli.store import Store
 
-    before = db.stat().st_size if db.exists() else 0
     with Store.existing(db) as store:
+        before = db.stat().st_size
         store.vacuum()
     Output(quiet=quiet).summary(f"{db}: {size(before)} before, {size(db.stat().st_size)} now")

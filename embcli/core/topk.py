@@ -1,5 +1,6 @@
 """Exact top-k by cosine, over vectors that arrive block by block."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 DECIMALS = 9
 
 _PAIRS_AT_ONCE = 1 << 16
+_MANY_TIES = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class TopK:
     queries : float32 array, shape (n_queries, dim)
         Not modified.
     k : int
-        How many to keep; ties at the end are all kept, for the caller to break.
+        How many to keep; ties at the end are kept too, for the caller to break.
     threshold : float, optional
         Keep only cosines of at least this much.
     unit : bool
@@ -36,13 +38,17 @@ class TopK:
         computed on the way.
     slack : float
         How far a float32 dot product of a block may be from the true cosine.
+    names : callable, optional
+        Takes a list of keys and returns a mapping from key to name. Asked only when ties at the
+        end become many: of these, those with the smallest names are kept.
 
     Notes
     -----
     A block is first scored in float32 by one matrix product. Whatever comes within `slack` of
     the k-th best so far is scored again in float64, by itself, so that results depend neither
     on how vectors are divided into blocks nor on the BLAS at hand. Cosine with a vector of
-    zeros is 0. Cost: O(n_queries · n · dim) time and O(n_queries · k + block) memory.
+    zeros is 0. Cost: O(n_queries · n · dim) time and O(n_queries · (k + block)) memory, provided
+    that `names` is given or ties are few.
     """
 
     def __init__(
@@ -53,12 +59,14 @@ class TopK:
         threshold: float | None = None,
         unit: bool = True,
         slack: float = 1e-5,
+        names: Callable[[list[int]], Mapping[int, str]] | None = None,
     ) -> None:
         exact = np.asarray(queries, np.float64)
         norms = np.linalg.norm(exact, axis=1, keepdims=True)
         self._exact = np.divide(exact, norms, out=np.zeros_like(exact), where=norms > 0)
         self._coarse = self._exact.astype(np.float32)
-        self._k = k
+        self._k = min(k, np.iinfo(np.int64).max)
+        self._names = names
         self._unit = unit
         self._slack = slack
         self._threshold = -np.inf if threshold is None else threshold
@@ -99,6 +107,8 @@ class TopK:
     def results(self) -> list[Candidates]:
         """Candidates of every query, shape (n_queries,): k, or more where the last ones tie."""
         self._prune()
+        if not len(self._floor):
+            return []
         order = np.argsort(self._queries, kind="stable")
         ends = np.searchsorted(self._queries[order], np.arange(1, len(self._floor)))
         return [Candidates(self._keys[part], self._scores[part]) for part in np.split(order, ends)]
@@ -131,4 +141,23 @@ class TopK:
         full = np.flatnonzero(counts >= self._k)
         self._floor[full] = scores[starts[full] + self._k - 1]
         kept = scores >= self._floor[queries]
-        self._queries, self._keys, self._scores = queries[kept], keys[kept], scores[kept]
+        queries, keys, scores = queries[kept], keys[kept], scores[kept]
+        if self._names is not None and len(keys) > 2 * self._k * len(self._floor) + _MANY_TIES:
+            queries, keys, scores = self._without_ties(queries, keys, scores)
+        self._queries, self._keys, self._scores = queries, keys, scores
+
+    def _without_ties(
+        self, queries: NDArray[np.int64], keys: NDArray[np.int64], scores: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Keep exactly k of each query, ties by name."""
+        assert self._names is not None
+        distinct, which = np.unique(keys, return_inverse=True)
+        named = self._names(distinct.tolist())
+        by_name = sorted(range(len(distinct)), key=lambda i: named[int(distinct[i])])
+        place = np.empty(len(distinct), np.int64)
+        place[by_name] = np.arange(len(distinct))
+        order = np.lexsort((place[which], -scores, queries))
+        queries, keys, scores = queries[order], keys[order], scores[order]
+        rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
+        kept = rank < self._k
+        return queries[kept], keys[kept], scores[kept]

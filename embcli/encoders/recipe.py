@@ -60,10 +60,15 @@ class Recipe:
     def differences(self, other: "Recipe") -> list[str]:
         """Name what differs, as ``key: ours → theirs``."""
         return [
-            f"{key}: {self.settings.get(key)} → {other.settings.get(key)}"
+            f"{key}: {_short(self.settings.get(key))} → {_short(other.settings.get(key))}"
             for key in sorted({*self.settings, *other.settings})
             if self.settings.get(key) != other.settings.get(key)
         ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"
 
 
 def file_fingerprint(path: Path) -> str:

@@ -24,16 +24,18 @@ class Item:
 class Problem:
     """A record, or the rest of a file, that was not read.
 
-    `kind` is "empty" for a record that is well formed but has no text.
+    `kind` is "empty" for a record that is well formed but has no text; it has an `id`.
     """
 
     source: str
     line: int
     message: str
     kind: Literal["malformed", "empty"] = "malformed"
+    id: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.source}:{self.line}: {self.message}"
+        place = f"{self.source}:{self.line}" if self.line else self.source
+        return f"{place}: {self.message}"
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """From fields to records: which is the text, which the id, which are metadata."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,23 +17,35 @@ TEXT_NAMES = (
 TITLE_NAMES = ("title", "headline", "subject")
 ID_NAMES = ("_id", "id", "doc_id", "docid", "document_id", "pid", "uid", "uuid", "guid", "key")
 _META_NAMES = ("metadata", "meta")
+_DEEPEST = 100
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 
 @dataclass(frozen=True)
 class FieldMap:
     """Which fields of a file make text, id and metadata.
 
-    `text` is empty where items are texts themselves; `meta` is None for "all others".
+    `text` is empty where items are texts themselves; `meta` is None for "all others"; `guessed`
+    tells that no name of a field said which is the text.
     """
 
     text: tuple[str, ...]
     id: str | None
     meta: tuple[str, ...] | None
     note: str = ""
+    guessed: bool = False
 
-    def record(self, item: Item, source: str) -> Record | Problem:
-        """Make a record of an item, or say why not."""
-        place = f"{source}:{item.line}"
+    def record(self, item: Item, source: str, place: str) -> Record | Problem:
+        """Make a record of an item, or say why not.
+
+        Parameters
+        ----------
+        item : Item
+        source : str
+            Name of the file.
+        place : str
+            The id, if the item has none.
+        """
         if isinstance(item.value, str):
             id, text, meta = item.key or place, item.value, {}
         else:
@@ -45,8 +58,8 @@ class FieldMap:
             id = item.key or place if self.id is None else str(fields[self.id])
             meta = self._meta(fields)
         if not text or text.isspace():
-            return Problem(source, item.line, f"record {id!r} has no text", kind="empty")
-        record = Record(id, text, meta, place)
+            return Problem(source, item.line, f"record {id!r} has no text", "empty", id)
+        record = Record(id, text, meta, f"{source}:{item.line}")
         problem = _unstorable(record)
         return Problem(source, item.line, problem) if problem else record
 
@@ -54,8 +67,8 @@ class FieldMap:
         if not self.text:
             return "expected a string like those before, found an object"
         if not any(name in fields for name in self.text):
-            names = ", ".join(map(repr, fields)) or "none"
-            return f"expected a field {' or '.join(map(repr, self.text))}, found {names}"
+            wanted = " or ".join(map(repr, self.text))
+            return f"expected a field {wanted}, found {_listed(list(fields))}"
         for name in self.text:
             if isinstance(fields.get(name), dict | list | bool):
                 return f"expected text in field {name!r}, found {_kind(fields[name])}"
@@ -105,10 +118,7 @@ def map_fields(items: Sequence[Item], options: ReadOptions) -> FieldMap:
     names = list(dict.fromkeys(name for row in rows for name in row))
     for wanted in (*options.text_fields, *filter(None, [options.id_field])):
         if wanted not in names:
-            raise InputError(
-                f"no field {wanted!r} (there are: {', '.join(names)})",
-                hint="--text-field and --id-field take the names of fields",
-            )
+            raise InputError(f"no field {wanted!r} (there are: {_listed(names)})")
     if len(rows) < len(items) and guess_text_field(rows) is None and not options.text_fields:
         return FieldMap((), None, ())  # texts, with objects strewn in
     text = options.text_fields or _guess_text(rows)
@@ -117,12 +127,16 @@ def map_fields(items: Sequence[Item], options: ReadOptions) -> FieldMap:
         id, id_note = _guess_id(rows, text)
     used = {id} | {name for name in text if name.lower() not in TITLE_NAMES}
     others = [name for name in names if name not in used]
-    meta = options.meta_fields
+    if options.meta_fields is not None:
+        others = [name for name in options.meta_fields if name in names]
+        absent = [name for name in options.meta_fields if name not in names]
+        id_note += f" (no field {_listed(absent)})" if absent else ""
+    named_by = "the key" if items[0].key else "file:line"
     note = (
-        f"text = {' + '.join(text)}, id = {id or 'the key' if items[0].key else id or 'file:line'}"
-        f"{id_note}, metadata = {', '.join(others if meta is None else meta) or 'none'}"
+        f"text = {' + '.join(text)}, id = {id or named_by}, metadata = {_listed(others)}{id_note}"
     )
-    return FieldMap(text, id, meta, note)
+    guessed = not options.text_fields and guess_text_field(rows) is None
+    return FieldMap(text, id, options.meta_fields, note, guessed)
 
 
 def guess_text_field(rows: Sequence[dict[str, Any]]) -> str | None:
@@ -144,9 +158,9 @@ def _guess_text(rows: Sequence[dict[str, Any]]) -> tuple[str, ...]:
                 if isinstance(value, str) and name not in ID_NAMES:
                     lengths[name] = lengths.get(name, 0) + len(value)
         if not lengths:
-            names = ", ".join(dict.fromkeys(repr(name) for row in rows for name in row))
+            names = list(dict.fromkeys(name for row in rows for name in row))
             raise InputError(
-                f"no field looks like a text (there are: {names or 'none'})",
+                f"no field looks like a text (there are: {_listed(names)})",
                 hint="name it with --text-field",
             )
         return (max(lengths, key=lengths.__getitem__),)
@@ -165,7 +179,9 @@ def _guess_id(rows: Sequence[dict[str, Any]], text: tuple[str, ...]) -> tuple[st
             if field.lower() != name or field in text:
                 continue
             values = [row.get(field) for row in rows]
-            if not all(isinstance(v, str | int) and not isinstance(v, bool) for v in values):
+            if not all(
+                isinstance(v, str | int | float) and not isinstance(v, bool) for v in values
+            ):
                 continue
             if len(set(map(str, values))) == len(values):
                 return field, ""
@@ -185,7 +201,26 @@ def _unstorable(record: Record) -> str | None:
         return "metadata holds a number that JSON cannot express"
     except RecursionError:
         return "metadata is nested too deeply"
+    if _is_deep(record.meta_json):
+        return f"metadata is nested more than {_DEEPEST} deep"
     return None
+
+
+def _listed(names: Sequence[str], most: int = 12) -> str:
+    """Write names one after the other, but not thousands of them."""
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + rest
+
+
+def _is_deep(meta_json: str) -> bool:
+    """Whether JSON is nested so deeply that somebody else's parser may refuse it."""
+    if meta_json.count("[") + meta_json.count("{") <= _DEEPEST:
+        return False
+    depth = deepest = 0
+    for bracket in _STRING_OR_BRACKET.findall(meta_json):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(bracket, 0)
+        deepest = max(deepest, depth)
+    return deepest > _DEEPEST
 
 
 def _kind(value: Any) -> str:

@@ -3,6 +3,7 @@
 import codecs
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from embcli.errors import InputError
@@ -14,16 +15,20 @@ from embcli.formats.source import SAMPLE_BYTES, ByteStream
 
 _SPACE = " \t\n\r"
 _LONGEST_TAIL = 16  # a number, literal or escape cut off by the end of the buffer is shorter
-_PAIRS_LOOKED_AT = 1000
+_MEMBERS_LOOKED_AT = 1000
 
 
 def read(stream: ByteStream) -> Iterator[Item | Problem]:
-    """Read the records of a JSON document, holding only one of them in memory at a time.
+    """Read the records of a JSON document.
 
     - An array: its elements.
-    - An object with a text field: one record.
     - An object that holds an array of objects: the elements of that array.
+    - An object with a text field: one record.
+    - An object of columns, {"text": {"0": ..., "1": ...}}: its rows.
     - Any other object: its values, named by their keys.
+
+    Arrays, and objects of more than a thousand members, are streamed: one record is in memory
+    at a time. What comes after a mistake cannot be read.
     """
     text = _Cursor(stream)
     try:
@@ -44,11 +49,17 @@ def read(stream: ByteStream) -> Iterator[Item | Problem]:
 
 
 def _elements(text: "_Cursor", source: str) -> Iterator[Item | Problem]:
+    for value, line in _array(text):
+        yield as_item(source, value, line)
+
+
+def _array(text: "_Cursor") -> Iterator[tuple[Any, int]]:
+    """Yield the elements of an array with their lines."""
     text.skip("[")
     if text.peek() != "]":
         while True:
             line = text.line_here()
-            yield as_item(source, text.value(), line)
+            yield text.value(), line
             if text.peek() != ",":
                 break
             text.skip(",")
@@ -57,66 +68,91 @@ def _elements(text: "_Cursor", source: str) -> Iterator[Item | Problem]:
 
 def _members(text: "_Cursor", source: str) -> Iterator[Item | Problem]:
     first_line = text.line_here()
-    text.skip("{")
-    held: dict[str, tuple[Any, int]] = {}
-    streaming = False
-    more = text.peek() != "}"
+    held: list[_Member] = []
+    for key, line in _keys(text):
+        if text.peek() == "[":
+            elements = _array(text)
+            first = next(elements, None)
+            if first is not None and _holds_records(first[0], held):
+                yield as_item(source, *first)
+                yield from (as_item(source, value, line) for value, line in elements)
+                for _ in _keys(text, begun=True):
+                    text.value()
+                return
+            value = [element for element, _ in (() if first is None else (first, *elements))]
+        else:
+            value = text.value()
+        held.append(_Member(key, value, line))
+        if len(held) > _MEMBERS_LOOKED_AT:
+            yield from (as_item(source, m.value, m.line, m.key) for m in held)
+            for key, line in _keys(text, begun=True):
+                yield as_item(source, text.value(), line, key)
+            return
+    yield from _whole_object(held, source, first_line)
+
+
+def _keys(text: "_Cursor", *, begun: bool = False) -> Iterator[tuple[str, int]]:
+    """Yield the keys of an object with their lines; the caller takes each value."""
+    if not begun:
+        text.skip("{")
+    more = text.peek() == "," if begun else text.peek() != "}"
     while more:
+        if begun:
+            text.skip(",")
         line = text.line_here()
         key = text.value()
         if not isinstance(key, str):
             raise _Broken(line, "not JSON: expected a property name in double quotes")
         text.skip(":")
-        if text.peek() == "[" and not streaming and text.begins_objects():
-            fields = {name: value for name, (value, _) in held.items()}
-            if guess_text_field([fields]) is None:
-                yield from _elements(text, source)
-                yield from _rest_after_array(text, source)
-                return
-        value = text.value()
-        if streaming:
-            yield as_item(source, value, line, key)
-        else:
-            held[key] = (value, line)
-            if len(held) > _PAIRS_LOOKED_AT:
-                streaming = True
-                yield from _as_mapping(held, source)
+        yield key, line
+        begun = True
         more = text.peek() == ","
-        if more:
-            text.skip(",")
     text.skip("}")
-    if not streaming and held:
-        fields = {name: value for name, (value, _) in held.items()}
-        values = list(fields.values())
-        if guess_text_field([fields]) is None and (
-            all(isinstance(v, dict) for v in values)
-            or (len(values) > 1 and all(isinstance(v, str) for v in values))
-        ):
-            yield from _as_mapping(held, source)
-        else:
-            yield Item(fields, first_line)
-    elif not streaming:
-        yield Item({}, first_line)
 
 
-def _as_mapping(held: dict[str, tuple[Any, int]], source: str) -> Iterator[Item | Problem]:
-    for key, (value, line) in held.items():
-        yield as_item(source, value, line, key)
+@dataclass(frozen=True)
+class _Member:
+    key: str
+    value: Any
+    line: int
 
 
-def _rest_after_array(text: "_Cursor", source: str) -> Iterator[Item | Problem]:
-    """Read past what follows the array of records in its object."""
-    while text.peek() == ",":
-        text.skip(",")
-        line = text.line_here()
-        if not isinstance(text.value(), str):
-            raise _Broken(line, "not JSON: expected a property name in double quotes")
-        text.skip(":")
-        if text.peek() == "[" and text.begins_objects():
-            yield from _elements(text, source)
-        else:
-            text.value()
-    text.skip("}")
+def _holds_records(first: Any, held: list[_Member]) -> bool:
+    """Whether an array that begins with this element is the one that holds the records."""
+    if not isinstance(first, dict):
+        return False
+    return (
+        guess_text_field([first]) is not None
+        or guess_text_field([{member.key: member.value for member in held}]) is None
+    )
+
+
+def _whole_object(held: list[_Member], source: str, line: int) -> Iterator[Item | Problem]:
+    """Make out what an object is that was read to its end."""
+    fields = {member.key: member.value for member in held}
+    values = list(fields.values())
+    are_objects = bool(values) and all(isinstance(value, dict) for value in values)
+    are_texts = len(values) > 1 and all(isinstance(value, str) for value in values)
+    if guess_text_field([fields]) is not None:
+        yield Item(fields, line)
+    elif are_objects and (columns := _columns(fields)) is not None:
+        for key in columns:
+            row = {name: column[key] for name, column in fields.items() if key in column}
+            yield Item(row, line, str(key))
+    elif len(values) == 1 and isinstance(values[0], list):
+        yield from (as_item(source, value, line) for value in values[0])
+    elif are_objects or are_texts:
+        yield from (as_item(source, m.value, m.line, m.key) for m in held)
+    else:
+        yield Item(fields, line)
+
+
+def _columns(fields: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """Recognise a table written by columns, as pandas does: {"text": {"0": "a", "1": "b"}}."""
+    if guess_text_field(list(fields.values())) is not None:
+        return None
+    text = guess_text_field([{name: next(iter(c.values()), None) for name, c in fields.items()}])
+    return None if text is None else fields[text]
 
 
 class _Broken(Exception):
@@ -141,6 +177,7 @@ class _Cursor:
         self._buffer = ""
         self._at = 0
         self._ended = False
+        self._failed: UnicodeDecodeError | None = None
         self.line = 1
 
     def peek(self) -> str:
@@ -167,15 +204,6 @@ class _Cursor:
             shown = repr(found) if found else "the end"
             raise _Broken(self.line, f"not JSON: expected {expected!r}, found {shown}")
         self._at += 1
-
-    def begins_objects(self) -> bool:
-        """Whether an array that starts here has an object as its first element."""
-        while True:
-            rest = self._buffer[self._at + 1 :].lstrip(_SPACE)
-            if rest:
-                return rest[0] == "{"
-            if not self._more():
-                return False
 
     def value(self) -> Any:
         """Read one JSON value."""
@@ -208,12 +236,15 @@ class _Cursor:
             return False
         self._buffer = self._buffer[self._at :]
         self._at = 0
+        if self._failed:
+            line = self.line + self._buffer.count("\n")
+            raise _Broken(line, wrong_byte(self._failed)) from self._failed
         chunk = self._stream.read(max(SAMPLE_BYTES, len(self._buffer)))
         self._ended = not chunk
         try:
             self._buffer += self._decoder.decode(chunk, final=self._ended)
         except UnicodeDecodeError as error:
-            before = error.object[: error.start].decode(error.encoding)
-            line = self.line + (self._buffer + before).count("\n")
-            raise _Broken(line, wrong_byte(error)) from error
+            # What comes before the wrong byte is read first.
+            self._failed, self._ended = error, False
+            self._buffer += error.object[: error.start].decode(error.encoding)
         return True

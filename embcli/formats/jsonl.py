@@ -12,10 +12,10 @@ from embcli.formats.source import ByteStream
 def read(stream: ByteStream) -> Iterator[Item | Problem]:
     """Read a record per line; blank lines are allowed, as everybody has them at the end."""
     for line in numbered_lines(stream):
-        if isinstance(line, Problem):
-            yield line
+        if line.problem:
+            yield line.problem
             continue
-        number, text = line[0], line[1].rstrip("\r\n")
+        number, text = line.number, line.text.rstrip("\r\n")
         if not text or text.isspace():
             continue
         try:

@@ -1,22 +1,36 @@
 """Decoded lines, each with its number, whatever the bytes are."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from embcli.formats import Problem
 from embcli.formats.source import ByteStream
 
 
-def numbered_lines(stream: ByteStream) -> Iterator[tuple[int, str] | Problem]:
-    """Yield the lines of a stream with their ends, and a `Problem` for those not decodable.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line with its end.
+
+    `problem` is set where a byte was wrong, and `text` then has replacement characters.
+    """
+
+    number: int
+    text: str
+    problem: Problem | None = None
+
+
+def numbered_lines(stream: ByteStream) -> Iterator[Line]:
+    """Yield the lines of a stream.
 
     Lines end in LF or CRLF; in CR where the beginning of the file has no LF.
     """
     newline = b"\r" if b"\r" in stream.sample and b"\n" not in stream.sample else b"\n"
     for number, raw in enumerate(stream.lines(newline), 1):
         try:
-            yield number, raw.decode(stream.encoding)
+            yield Line(number, raw.decode(stream.encoding))
         except UnicodeDecodeError as error:
-            yield Problem(stream.name, number, wrong_byte(error))
+            problem = Problem(stream.name, number, wrong_byte(error))
+            yield Line(number, raw.decode(stream.encoding, "replace"), problem)
 
 
 def wrong_byte(error: UnicodeDecodeError) -> str:

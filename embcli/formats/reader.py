@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain
 
 from embcli.errors import InputError, UsageError
 from embcli.formats import Item, Problem, ReadOptions, json_stream, jsonl, tabular, text
 from embcli.formats.fields import ID_NAMES, TEXT_NAMES, map_fields
-from embcli.formats.source import ByteStream, Source, open_source
+from embcli.formats.inputs import Source
+from embcli.formats.source import ByteStream, open_source
 from embcli.store.records import Record
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "text")
 _ITEMS_LOOKED_AT = 100
+_MOST_HELD = 10_000
 
 
 class Reader:
@@ -58,7 +60,7 @@ class Reader:
             try:
                 with open_source(source, self._options.encoding) as stream:
                     self._stream = stream
-                    for result in self._read(source, stream):
+                    for result in self.read(source, stream):
                         line = _line(result) + 1
                         yield result
             except InputError as error:
@@ -68,26 +70,41 @@ class Reader:
                 self._stream = None
             self._finished += source.size
 
-    def _read(self, source: Source, stream: ByteStream) -> Iterator[Record | Problem]:
+    def read(self, source: Source, stream: ByteStream) -> Iterator[Record | Problem]:
+        """Read one open source."""
         kind = self._options.format or detect_format(source.format, stream)
         items = self._items(kind, stream)
         head: list[Item | Problem] = []
+        sample: list[Item] = []
         failure: InputError | None = None
         try:
-            head.extend(islice(items, _ITEMS_LOOKED_AT))
+            for item in items:
+                head.append(item)
+                if isinstance(item, Item):
+                    sample.append(item)
+                if len(sample) == _ITEMS_LOOKED_AT or (sample and len(head) == _MOST_HELD):
+                    break
+                if len(head) == _MOST_HELD:
+                    yield from (held for held in head if isinstance(held, Problem))
+                    head.clear()
         except InputError as error:
-            failure = error
-        fields = map_fields([item for item in head if isinstance(item, Item)], self._options)
+            failure = error  # to be told after what came before it
+        fields = map_fields(sample, self._options)
         if fields.note:
             self._say(source.name, fields.note)
+        if fields.guessed and kind in ("csv", "tsv") and self._options.header:
+            self._say(source.name, "if the first row is data and no header: --no-header")
+        line = same_line = 0
         for item in chain(head, items):
             if isinstance(item, Problem):
                 yield item
                 continue
-            record = fields.record(item, source.name)
-            if kind == "text" and self._options.per == "file" and isinstance(record, Record):
-                record = Record(source.name, record.text, record.meta, record.source)
-            yield record
+            same_line = same_line + 1 if item.line == line else 1
+            line = item.line
+            place = f"{source.name}:{line}" + (f".{same_line}" if same_line > 1 else "")
+            if kind == "text" and self._options.per == "file":
+                place = source.name
+            yield fields.record(item, source.name, place)
         if failure:
             raise failure
 
@@ -99,7 +116,9 @@ class Reader:
         if kind == "text":
             read = text.read_whole if self._options.per == "file" else text.read_lines
             return read(stream)
-        delimiter = self._options.delimiter or ("\t" if kind == "tsv" else None)
+        delimiter = self._options.delimiter
+        if delimiter is None and kind == "tsv":
+            delimiter = "\t"
         return tabular.read(stream, delimiter=delimiter, header=self._options.header)
 
     def _say(self, name: str, found: str) -> None:
@@ -130,16 +149,22 @@ def detect_format(named: str | None, stream: ByteStream) -> str:
         return "json" if first.rstrip() == "{" or sample[1:].lstrip()[:1] == '"' else "text"
     if sample.startswith("["):
         return "json" if sample[1:].lstrip()[:1] in '{"[]' else "text"
-    return _detect_table(first, sample) or "text"
+    return _detect_table(first, stream) or "text"
 
 
-def _detect_table(first: str, sample: str) -> str | None:
-    """Recognise a table by a header that names a text."""
-    delimiter = tabular.sniff_delimiter(sample)
-    names = [name.strip().strip('"').lower() for name in first.split(delimiter)]
-    if len(names) > 1 and {*names} & {*TEXT_NAMES, *ID_NAMES}:
-        return "tsv" if delimiter == "\t" else "csv"
-    return None
+def has_header(stream: ByteStream, kind: str) -> bool:
+    """Whether the first row of a table has a name that people give to texts or ids."""
+    sample = stream.sample.decode(stream.encoding, "replace")
+    delimiter = "\t" if kind == "tsv" else tabular.sniff_delimiter(sample)
+    names = sample.partition("\n")[0].split(delimiter)
+    return bool({name.strip().strip('"').lower() for name in names} & {*TEXT_NAMES, *ID_NAMES})
+
+
+def _detect_table(first: str, stream: ByteStream) -> str | None:
+    """Recognise a table by its header."""
+    delimiter = tabular.sniff_delimiter(stream.sample.decode(stream.encoding, "replace"))
+    kind = "tsv" if delimiter == "\t" else "csv"
+    return kind if delimiter in first and has_header(stream, kind) else None
 
 
 def _is_json(line: str) -> bool:

@@ -1,35 +1,18 @@
-"""Files, directories, globs and standard input as streams of bytes."""
+"""Sources as streams of bytes: compression and byte order marks undone."""
 
 import bz2
 import codecs
-import glob
 import io
 import lzma
-import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Protocol, cast
 
 from embcli.errors import InputError, UsageError
+from embcli.formats.inputs import Source
 
-FORMATS_BY_SUFFIX = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".markdown": "text",
-}
-COMPRESSIONS = (".gz", ".bz2", ".xz", ".lzma", ".zst")
-STDIN = "stdin"
 SAMPLE_BYTES = 1 << 16
 _COMPRESSED_BYTES_AT_ONCE = 1 << 14
 
@@ -42,110 +25,8 @@ _BOMS = (
 )
 
 
-@dataclass(frozen=True)
-class Source:
-    """An input: a file, or standard input when `path` is None."""
-
-    name: str
-    path: Path | None
-
-    @property
-    def format(self) -> str | None:
-        """What the name says the format is."""
-        return _format_of_name(self.name)
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk, compressed if it is; 0 when it cannot be known."""
-        if self.path is None:
-            return 0
-        try:
-            return self.path.stat().st_size
-        except OSError:
-            return 0
-
-
-@dataclass(frozen=True)
-class Expanded:
-    """Sources in order, and the prefixes under which records of these inputs are named.
-
-    `scopes` end in ":" for files and "/" for directories.
-    """
-
-    sources: list[Source]
-    scopes: list[str]
-    ignored: int
-
-
-def expand(arguments: Iterable[str]) -> Expanded:
-    """Turn arguments into sources: files as given, directories and globs sorted by name.
-
-    Parameters
-    ----------
-    arguments : iterable of str
-        Paths, directories, glob patterns (``**`` included), or ``-`` for standard input.
-
-    Raises
-    ------
-    InputError
-        A path does not exist, or a pattern or directory holds no file that can be read.
-    """
-    sources: dict[str, Source] = {}
-    scopes: list[str] = []
-    ignored = 0
-    for argument in arguments:
-        if argument == "-":
-            sources[STDIN] = Source(STDIN, None)
-            scopes.append(f"{STDIN}:")
-            continue
-        path = Path(argument)
-        if path.is_dir():
-            files = list(_walk(path))
-            known = [file for file in files if _format_of_name(file.name)]
-            ignored += len(files) - len(known)
-            if not known:
-                raise InputError(
-                    f"{argument}: no file in this directory has a name ending in one of "
-                    f"{' '.join(FORMATS_BY_SUFFIX)} (or those with {' '.join(COMPRESSIONS)})"
-                )
-            scopes.append(_name(path).rstrip("/") + "/")
-        elif path.exists():
-            known = [path]
-            scopes.append(_name(path) + ":")
-        else:
-            known = sorted(
-                file
-                for match in glob.iglob(argument, recursive=True)
-                if (file := Path(match)).is_file()
-            )
-            if not known:
-                raise InputError(f"{argument}: no such file or directory")
-            scopes += [_name(file) + ":" for file in known]
-        for file in known:
-            sources.setdefault(_name(file), Source(_name(file), file))
-    return Expanded(list(sources.values()), scopes, ignored)
-
-
-def _walk(directory: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(directory):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
-
-
-def _name(path: Path) -> str:
-    """One name per file however it is spelled: relative below this folder, else absolute."""
-    absolute = os.path.abspath(path)
-    relative = os.path.relpath(absolute)
-    path = Path(absolute if relative.startswith("..") else relative)
-    # A name that is not UTF-8 could not be stored.
-    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _format_of_name(name: str) -> str | None:
-    stem, suffix = os.path.splitext(name.lower())
-    if suffix in COMPRESSIONS:
-        suffix = os.path.splitext(stem)[1]
-    return FORMATS_BY_SUFFIX.get(suffix)
+_WIDE = {encoding for _, encoding in _BOMS} - {"utf-8"}
+_NOT_BY_LINE = ("punycode", "idna", "utf-7", "unicode_escape", "raw_unicode_escape")
 
 
 class ByteStream:
@@ -168,8 +49,8 @@ class ByteStream:
             head = stream.peek(SAMPLE_BYTES)
             mark, marked = next(((m, e) for m, e in _BOMS if head.startswith(m)), (b"", None))
             stream.read(len(mark))
-            self.encoding = _known_encoding(encoding or marked or "utf-8")
-            if self.encoding.startswith(("utf-16", "utf-32", "utf_16", "utf_32")):
+            self.encoding = _choose_encoding(encoding, marked)
+            if self.encoding in _WIDE:
                 stream = io.BufferedReader(_ToUtf8(stream, self.encoding), SAMPLE_BYTES)
                 self.encoding = "utf-8"
             self._stream = stream
@@ -231,6 +112,8 @@ def open_source(source: Source, encoding: str | None = None) -> Iterator[ByteStr
         There is no such encoding.
     """
     if source.path is None:
+        if sys.stdin is None:
+            raise InputError("standard input is closed")
         yield ByteStream(source, cast(io.BufferedReader, sys.stdin.buffer), encoding)
         return
     try:
@@ -286,7 +169,7 @@ class _Decompressed(io.RawIOBase):
         self._stream = stream
         self._new = decompressor
         self._current = decompressor()
-        self._ready = b""
+        self._ready = memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -301,18 +184,27 @@ class _Decompressed(io.RawIOBase):
                 self._current = self._new()
             elif not data:
                 raise EOFError("it ends too early")
-            self._ready = self._current.decompress(data)
+            self._ready = memoryview(self._current.decompress(data))
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
         return size
 
 
-def _known_encoding(name: str) -> str:
+def _choose_encoding(named: str | None, marked: str | None) -> str:
+    """Reconcile what the user says with what the byte order mark says."""
+    if named is None:
+        return marked or "utf-8"
     try:
-        return codecs.lookup(name).name
-    except LookupError:
-        raise UsageError(f"no encoding called {name!r}", hint="--encoding utf-8") from None
+        codec = codecs.lookup(named)
+        "a".encode(named)
+    except (LookupError, ValueError):
+        codec = None
+    if codec is None or codec.name in _NOT_BY_LINE:
+        raise UsageError(f"no encoding of text called {named!r}", hint="--encoding utf-8")
+    if codec.name in ("utf-16", "utf-32"):
+        return marked if marked and marked.startswith(codec.name) else f"{codec.name}-le"
+    return "utf-8" if codec.name == "utf-8-sig" else codec.name
 
 
 class _ToUtf8(io.RawIOBase):
@@ -321,7 +213,7 @@ class _ToUtf8(io.RawIOBase):
     def __init__(self, stream: IO[bytes], encoding: str) -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder(encoding)()
-        self._ready = b""
+        self._ready = memoryview(b"")
         self._failed: UnicodeDecodeError | None = None
         self._ended = False
 
@@ -339,7 +231,7 @@ class _ToUtf8(io.RawIOBase):
             except UnicodeDecodeError as error:
                 self._failed, self._ended = error, False
                 text = error.object[: error.start].decode(error.encoding)
-            self._ready = text.encode()
+            self._ready = memoryview(text.encode())
         size = min(len(buffer), len(self._ready))
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]

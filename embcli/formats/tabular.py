@@ -4,13 +4,13 @@ import csv
 from collections.abc import Iterator
 from typing import Any
 
-from embcli.errors import InputError
+from embcli.errors import InputError, UsageError, counted
 from embcli.formats import Item, Problem
-from embcli.formats.lines import numbered_lines
+from embcli.formats.lines import Line, numbered_lines
 from embcli.formats.source import ByteStream
 
 _DELIMITERS = (",", ";", "\t", "|")
-_LONGEST_FIELD = 1 << 26
+_LONGEST_FIELD = 1 << 24
 _ROWS_SNIFFED = 50
 
 
@@ -31,6 +31,10 @@ def read(
         Whether the first row names the columns; they are called "1", "2", ... if not.
     """
     csv.field_size_limit(_LONGEST_FIELD)
+    if delimiter == "\\t":  # what people type in a shell
+        delimiter = "\t"
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"'):
+        raise UsageError(f"the delimiter must be one character, not {delimiter!r}")
     if delimiter is None:
         delimiter = sniff_delimiter(stream.sample.decode(stream.encoding, "replace"))
     names: list[str] | None = None
@@ -44,7 +48,7 @@ def read(
             if header:
                 continue
         if len(fields) != len(names):
-            message = f"expected {len(names)} fields, found {len(fields)}"
+            message = f"expected {counted(len(names), 'field')}, found {len(fields)}"
             yield Problem(stream.name, line, message)
         else:
             values = dict(zip(names, map(_value, fields), strict=True))
@@ -95,24 +99,30 @@ def _value(field: str) -> Any:
 
 def _rows(stream: ByteStream, delimiter: str) -> Iterator[tuple[int, list[str]] | Problem]:
     feed = _Feed(stream)
+    width = 0
     while True:
         reader = csv.reader(feed, delimiter=delimiter, strict=True)
         try:
             for row in reader:
-                line = feed.begin_row()
-                if row:
+                width = width or len(row)
+                if delimiter == "\t" and feed.holds_rows(width):
+                    break  # and read again, line by line
+                line, problem = feed.finish_row()
+                if problem:
+                    yield problem
+                elif row:
                     yield line, row
-            return
-        except csv.Error as error:
-            first, text = feed.restart_after_first()
-            if delimiter == "\t":
-                # Many TSV files do not quote at all: a quote that does not close is a quote.
-                yield first, text.rstrip("\r\n").split("\t")
             else:
-                yield Problem(stream.name, first, _explain(error))
-        except _UndecodableLine as undecodable:
-            feed.begin_row()
-            yield undecodable.problem
+                return
+        except csv.Error as error:
+            if delimiter != "\t":
+                line, _ = feed.restart_after_first()
+                yield Problem(stream.name, line, _explain(error))
+                continue
+        # Many TSV files do not quote at all: a quote that does not close is a quote, and so is
+        # one that would only close in another row.
+        line, text = feed.restart_after_first()
+        yield line, text.rstrip("\r\n").split("\t")
 
 
 def _explain(error: csv.Error) -> str:
@@ -123,39 +133,36 @@ def _explain(error: csv.Error) -> str:
     return f"not CSV: {error}"
 
 
-class _UndecodableLine(Exception):
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
-        self.problem = problem
-
-
 class _Feed:
     """Lines for a csv.reader, remembering those of the row being read."""
 
     def __init__(self, stream: ByteStream) -> None:
         self._lines = numbered_lines(stream)
-        self._taken: list[tuple[int, str]] = []
-        self._again: list[tuple[int, str]] = []
+        self._taken: list[Line] = []
+        self._again: list[Line] = []
 
     def __iter__(self) -> "_Feed":
         return self
 
     def __next__(self) -> str:
         line = self._again.pop() if self._again else next(self._lines)
-        if isinstance(line, Problem):
-            raise _UndecodableLine(line)
         self._taken.append(line)
-        return line[1]
+        return line.text
 
-    def begin_row(self) -> int:
-        """Forget the lines of the row just read; return the number of its first."""
-        line = self._taken[0][0] if self._taken else 0
+    def holds_rows(self, width: int) -> bool:
+        """Whether a line of the row just read, other than its first, looks like a row itself."""
+        return any(line.text.count("\t") == width - 1 for line in self._taken[1:])
+
+    def finish_row(self) -> tuple[int, Problem | None]:
+        """Forget the lines of the row just read; return its number and what is wrong with it."""
+        number = self._taken[0].number if self._taken else 0
+        problem = next((line.problem for line in self._taken if line.problem), None)
         self._taken.clear()
-        return line
+        return number, problem
 
     def restart_after_first(self) -> tuple[int, str]:
         """Offer the lines of the row that failed again, all but the first, which is returned."""
         first, *rest = self._taken
         self._again.extend(reversed(rest))
         self._taken.clear()
-        return first
+        return first.number, first.text

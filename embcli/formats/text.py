@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from embcli.errors import InputError
 from embcli.formats import Item, Problem
 from embcli.formats.lines import numbered_lines, wrong_byte
 from embcli.formats.source import ByteStream
@@ -9,18 +10,25 @@ from embcli.formats.source import ByteStream
 
 def read_lines(stream: ByteStream) -> Iterator[Item | Problem]:
     """Read a record per line; blank lines separate and are not records."""
+    _refuse_binary(stream)
     for line in numbered_lines(stream):
-        if isinstance(line, Problem):
-            yield line
-        elif (text := line[1].rstrip("\r\n")) and not text.isspace():
-            yield Item(text, line[0])
+        if line.problem:
+            yield line.problem
+        elif (text := line.text.rstrip("\r\n")) and not text.isspace():
+            yield Item(text, line.number)
 
 
 def read_whole(stream: ByteStream) -> Iterator[Item | Problem]:
     """Read the file as one record."""
+    _refuse_binary(stream)
     raw = stream.read()
     try:
         yield Item(raw.decode(stream.encoding), 1)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         yield Problem(stream.name, line, wrong_byte(error))
+
+
+def _refuse_binary(stream: ByteStream) -> None:
+    if b"\0" in stream.sample:
+        raise InputError("this is no text: there are NUL bytes in it")

@@ -3,20 +3,23 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB, DEFAULT_MODEL
 from embcli.encoders import Encoder, load_encoder
-from embcli.errors import InputError, StoreError
+from embcli.errors import InputError, StoreError, counted
 from embcli.formats import Problem, ReadOptions
+from embcli.formats.inputs import Inputs, expand
 from embcli.formats.reader import Reader
-from embcli.formats.source import expand
 from embcli.store import Collection, Record, Store
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _RECORDS_AT_ONCE = 8192
 _CHARACTERS_AT_ONCE = 1 << 23
@@ -89,7 +92,7 @@ class Listeners:
 
 
 def encode(
-    inputs: Sequence[str | os.PathLike[str]],
+    inputs: Paths,
     *,
     db: str | os.PathLike[str] = DEFAULT_DB,
     collection: str = DEFAULT_COLLECTION,
@@ -107,7 +110,7 @@ def encode(
 
     Parameters
     ----------
-    inputs : sequence of paths
+    inputs : path or sequence of paths
         Files, directories, glob patterns, or "-" for standard input.
     db : path
         Created if it does not exist.
@@ -137,15 +140,12 @@ def encode(
     """
     started = time.perf_counter()
     listeners = listeners or Listeners()
-    paths = [os.fspath(path) for path in inputs]
-    expanded = expand(paths)
-    if expanded.ignored:
-        listeners.note(f"passed over {expanded.ignored} files that are not text, JSON or CSV")
-    reader = Reader(expanded.sources, read, listeners.note)
-    sizes = sum(source.size for source in expanded.sources)
+    found = _expand(inputs, db, listeners, may_be_empty=prune)
+    reader = Reader(found.sources, read, listeners.note)
+    sizes = sum(source.size for source in found.sources)
     encoder = load_encoder(model or _model_of(db, collection) or DEFAULT_MODEL)
     arguments = {
-        "inputs": paths, "model": model, "strict": strict, "prune": prune,
+        "inputs": _as_list(inputs), "model": model, "strict": strict, "prune": prune,
         "read": asdict(read or ReadOptions()),
     }  # fmt: skip
     with Store(db) as store:
@@ -153,16 +153,18 @@ def encode(
         with store.run("encode", collection, arguments) as counts:
             report = EncodeReport()
             writer = _Writer(store, target, encoder, report, listeners, strict)
-            for batch in _batches(reader):
+            for batch in _batches(chain(found.problems, reader)):
                 writer.take(batch)
                 store.index_texts()
                 listeners.progress(reader.bytes_read, sizes, report.records)
             if prune and report.malformed:
-                listeners.note(
-                    f"nothing pruned, because {report.malformed} records could not be read"
-                )
+                skipped = counted(report.malformed, "record")
+                listeners.note(f"nothing pruned, because {skipped} had to be skipped")
             elif prune:
-                report.pruned = target.prune(expanded.scopes)
+                report.pruned = target.prune(found.vanished_from(target.source_counts()))
+            if writer.replaced:
+                replaced = counted(writer.replaced, "record")
+                listeners.note(f"{replaced} of the same id came from another file before")
             report.total = len(target)
             report.seconds = round(time.perf_counter() - started, 3)
             counts.update(asdict(report))
@@ -170,8 +172,11 @@ def encode(
 
 
 def preview(
-    inputs: Sequence[str | os.PathLike[str]],
+    inputs: Paths,
+    *,
+    db: str | os.PathLike[str] = DEFAULT_DB,
     read: ReadOptions | None = None,
+    strict: bool = False,
     listeners: Listeners | None = None,
     limit: int = 10,
 ) -> Iterator[Record]:
@@ -179,21 +184,48 @@ def preview(
 
     Parameters
     ----------
-    inputs, read, listeners
-        As for `encode`.
+    inputs, db, read, strict, listeners
+        As for `encode`; `db` need not exist.
     limit : int
         How many records.
     """
     listeners = listeners or Listeners()
-    sources = expand(os.fspath(path) for path in inputs).sources
-    for result in Reader(sources, read, listeners.note):
+    found = _expand(inputs, db, listeners)
+    first: dict[str, Record] = {}
+    for result in chain(found.problems, Reader(found.sources, read, listeners.note)):
+        if isinstance(result, Record) and result.id in first:
+            result = _repeated(result, first[result.id].source)
         if isinstance(result, Problem):
+            if strict:
+                raise _stop_at(result)
             listeners.problem(result)
             continue
         yield result
-        limit -= 1
-        if limit == 0:
+        first[result.id] = result
+        if len(first) == limit:
             return
+
+
+def _as_list(inputs: Paths) -> list[str]:
+    if isinstance(inputs, str | os.PathLike):
+        return [os.fspath(inputs)]
+    return [os.fspath(path) for path in inputs]
+
+
+def _expand(
+    inputs: Paths,
+    db: str | os.PathLike[str],
+    listeners: Listeners,
+    *,
+    may_be_empty: bool = False,
+) -> Inputs:
+    found = expand(
+        _as_list(inputs), os.path.dirname(os.path.abspath(db)), may_be_empty=may_be_empty
+    )
+    if found.ignored:
+        files = counted(found.ignored, "file")
+        listeners.note(f"passed over {files} that no reader of JSON, CSV or text is for")
+    return found
 
 
 def _model_of(db: str | os.PathLike[str], collection: str) -> str | None:
@@ -212,7 +244,8 @@ def _batches(results: Iterable[Record | Problem]) -> Iterator[list[Record | Prob
     characters = 0
     for result in results:
         batch.append(result)
-        characters += len(result.text) if isinstance(result, Record) else 0
+        if isinstance(result, Record):
+            characters += len(result.text) + len(result.meta_json)
         if len(batch) >= _RECORDS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
             yield batch
             batch, characters = [], 0
@@ -238,6 +271,7 @@ class _Writer:
         self._listeners = listeners
         self._strict = strict
         self._seen = store.seen_ids()
+        self.replaced = 0
 
     def take(self, batch: Sequence[Record | Problem]) -> None:
         records: list[Record] = []
@@ -249,9 +283,10 @@ class _Writer:
             self._report.malformed += result.kind == "malformed"
             if self._strict:
                 self._store(records)
-                raise InputError(
-                    str(result), hint="without --strict such records are skipped and reported"
-                )
+                raise _stop_at(result)
+            if result.id is not None and self._target.sources([result.id]):
+                message = f"{result.message}; the one stored before stays (unless --prune)"
+                result = replace(result, message=message)
             self._listeners.problem(result)
         self._store(records)
 
@@ -294,6 +329,7 @@ class _Writer:
         self._report.reused += len(kept) - len(vectors)
         self._report.encoded += len(vectors)
         self._report.updated += written.changed + written.refreshed
+        self.replaced += written.replaced
 
     def _encode(
         self,
@@ -313,6 +349,10 @@ class _Writer:
             else:
                 empty.add(record.hash)
         self._report.truncated += self._encoder.truncated - cut_before
+
+
+def _stop_at(problem: Problem) -> InputError:
+    return InputError(str(problem), hint="without --strict such records are skipped and reported")
 
 
 def _repeated(record: Record, first: str) -> Problem:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_QUERIES_AT_ONCE = 2048
+
+
 @dataclass(frozen=True)
 class Hit:
     """One search result; `score` is a cosine."""
@@ -88,7 +91,15 @@ def search(
         queries = [query] if isinstance(query, str) else list(query or ())
         vectors = encode_queries(source, queries)
         return [
-            _rank(hits) for hits in nearest(source, vectors, k, threshold=threshold, wanted=wanted)
+            _rank(hits)
+            for start in range(0, len(queries), _QUERIES_AT_ONCE)
+            for hits in nearest(
+                source,
+                vectors[start : start + _QUERIES_AT_ONCE],
+                k,
+                threshold=threshold,
+                wanted=wanted,
+            )
         ]
 
 
@@ -98,25 +109,35 @@ def read_queries(source: str) -> list[tuple[str, str]]:
     Parameters
     ----------
     source : str
-        A JSON Lines file with ``_id`` or ``id`` and ``text``, any other file the readers know,
-        or a text file with a query per line, whose ids are the numbers of the lines; "-" for
-        standard input.
+        A JSON Lines file with ``_id`` or ``id`` and ``text``; a CSV or TSV file with such
+        columns or, without a header, with id and text; or a text file with a query per line,
+        whose ids are the numbers of the lines. "-" is standard input: JSON Lines or a query per
+        line.
 
     Raises
     ------
     InputError
         The file cannot be read, in part or as a whole, or holds no query.
     """
-    from embcli.formats import Problem
-    from embcli.formats.reader import Reader
-    from embcli.formats.source import expand
+    from embcli.formats import Problem, ReadOptions
+    from embcli.formats.inputs import expand
+    from embcli.formats.reader import Reader, detect_format, has_header
+    from embcli.formats.source import open_source
 
     queries = []
-    for result in Reader(expand([source]).sources):
-        if isinstance(result, Problem):
-            raise InputError(str(result))
-        id = result.id if result.id != result.source else result.source.rpartition(":")[2]
-        queries.append((id, result.text))
+    for input in expand([source]).sources:
+        with open_source(input) as stream:
+            kind = detect_format(input.format, stream)
+            if kind in ("csv", "tsv") and input.format is None:
+                kind = "text"  # a line with commas in it, rather than a table
+            options = ReadOptions(format=kind)
+            if kind in ("csv", "tsv") and not has_header(stream, kind):
+                options = ReadOptions(format=kind, header=False, id_field="1", text_fields=("2",))
+            for result in Reader([input], options).read(input, stream):
+                if isinstance(result, Problem):
+                    raise InputError(str(result))
+                place = result.source.rpartition(":")[2]
+                queries.append((place if result.id == result.source else result.id, result.text))
     if not queries:
         raise InputError(f"{source}: there is no query in it")
     return queries
@@ -182,7 +203,14 @@ def nearest(
 
     # Rounding to float16 moves a component by up to 2^-11 of its size.
     slack = 1e-5 if collection.dtype == "float32" else 1e-3
-    top = TopK(vectors, k, threshold=threshold, unit=collection.recipe.normalized, slack=slack)
+    top = TopK(
+        vectors,
+        k,
+        threshold=threshold,
+        unit=collection.recipe.normalized,
+        slack=slack,
+        names=collection.ids_by_key,
+    )
     for keys, block in collection.scan(wanted):
         top.add(keys, block)
     candidates = [list(zip(c.keys.tolist(), c.scores.tolist(), strict=True)) for c in top.results()]

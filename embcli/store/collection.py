@@ -1,5 +1,6 @@
 """A collection: records and their vectors, all in one space."""
 
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from json import loads
@@ -20,20 +21,16 @@ from embcli.store.where import compile_where
 
 @dataclass(frozen=True)
 class Written:
-    """What a write did: numbers of records."""
+    """What a write did: numbers of records.
+
+    `replaced` are those of the changed and refreshed that came from another file before.
+    """
 
     added: int = 0
     changed: int = 0
     refreshed: int = 0
     unchanged: int = 0
-
-    def __add__(self, other: "Written") -> "Written":
-        return Written(
-            self.added + other.added,
-            self.changed + other.changed,
-            self.refreshed + other.refreshed,
-            self.unchanged + other.unchanged,
-        )
+    replaced: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,7 +119,12 @@ class Collection:
             refreshed = self._refresh(records, stored)
         added = len(fresh) - len(outdated)
         unchanged = len(records) - len(fresh) - refreshed
-        return Written(added, len(outdated), refreshed, unchanged)
+        replaced = sum(
+            _file(old.source) != _file(record.source)
+            for record in records
+            if (old := stored.get(record.id)) is not None
+        )
+        return Written(added, len(outdated), refreshed, unchanged, replaced)
 
     def add(self, records: Sequence[Record], vectors: NDArray[np.float32]) -> Written:
         """Insert records with vectors computed elsewhere, replacing those of the same ids.
@@ -182,8 +184,8 @@ class Collection:
                 ((*place, key) for key, place in moved),
             )
 
-    def prune(self, scopes: Iterable[str]) -> int:
-        """Delete records whose source begins with one of `scopes` and whose id was not seen.
+    def prune(self, files: Iterable[str]) -> int:
+        """Delete the records of these files whose ids were not seen.
 
         The ids seen are those of the `SeenIds` of this store.
 
@@ -194,11 +196,11 @@ class Collection:
         with self._db.transaction():
             gone = {
                 id
-                for scope in scopes
+                for file in files
                 for (id,) in self._db.all(
                     "SELECT id FROM records WHERE collection = ? AND source >= ? AND source < ? "
                     "AND id NOT IN (SELECT id FROM temp.seen)",
-                    (self._key, scope, scope[:-1] + chr(ord(scope[-1]) + 1)),
+                    (self._key, f"{file}:", f"{file};"),  # ";" follows ":"
                 )
             }
             self._remove(list(self._stored_by_id(gone).values()))
@@ -299,10 +301,9 @@ class Collection:
                 f"SELECT key FROM records WHERE collection = ? AND {sql}",
                 (self._key, *parameters),
             )
-        except Exception as error:
-            if "Expression tree is too large" not in str(error):
-                raise
-            raise UsageError("--where: too long a condition") from error
+        except sqlite3.Error as error:
+            # The compiled condition is right; what is left is SQLite's limits.
+            raise UsageError(f"--where: too much for SQLite ({error})") from error
         wanted = np.zeros((self._db.value("SELECT max(key) FROM records") or 0) + 1, np.bool_)
         wanted[[key for (key,) in rows]] = True
         return wanted
@@ -362,6 +363,10 @@ class Collection:
             id: _Stored(key, hash, meta, source, (segment, slot))
             for id, key, hash, meta, source, segment, slot in rows
         }
+
+
+def _file(source: str) -> str:
+    return source.rpartition(":")[0]
 
 
 def _record(row: tuple[str, str, str, str]) -> Record:

@@ -1,5 +1,6 @@
 """A connection to the SQLite file: opening, transactions, and errors a user can act on."""
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -42,9 +43,9 @@ class Database:
     def __init__(self, path: Path, *, readonly: bool, timeout: float) -> None:
         self.path = path
         self.readonly = readonly
-        if readonly and not path.exists():
+        if readonly and not os.path.exists(path):
             raise StoreError(f"there is no store at {path}", hint=f"embcli encode FILE --db {path}")
-        if path.is_dir():
+        if os.path.isdir(path):
             raise StoreError(f"{path} is a directory, not a store")
         with self._translated():
             self._connection = _connect(path, readonly, timeout)
@@ -134,9 +135,9 @@ class Database:
             yield from self.all(sql.format(marks), (*parameters, *portion))
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, immediate: bool = True) -> Iterator[None]:
         """Write inside one transaction: everything, or nothing."""
-        self.execute("BEGIN IMMEDIATE")
+        self.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")
         try:
             yield
             self.execute("COMMIT")
@@ -172,6 +173,8 @@ class Database:
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", None)
             explanation = _EXPLANATIONS.get(code & 0xFF) if code is not None else None
+            if "no such table" in str(error):
+                explanation = _EXPLANATIONS[sqlite3.SQLITE_CORRUPT]
             if explanation is None:
                 raise
             what, hint = explanation
@@ -201,22 +204,32 @@ _EXPLANATIONS: dict[int, tuple[str, str | None]] = {
 def _connect(path: Path, readonly: bool, timeout: float) -> sqlite3.Connection:
     if not readonly:
         return sqlite3.connect(path, timeout=timeout, isolation_level=None)
-    uri = f"file:{quote(str(path))}?mode=ro"
-    connection = sqlite3.connect(uri, timeout=timeout, isolation_level=None, uri=True)
+    if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK):
+        # Whoever leaves last clears the write-ahead log away, which takes the right to write.
+        connection = _open_uri(path, "mode=rw", timeout)
+        connection.execute("PRAGMA query_only = 1")
+    else:
+        connection = _open_unwritable(path, timeout)
+    connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
+    return connection
+
+
+def _open_unwritable(path: Path, timeout: float) -> sqlite3.Connection:
+    connection = _open_uri(path, "mode=ro", timeout)
     try:
         connection.execute("PRAGMA user_version")
     except sqlite3.OperationalError as error:
         connection.close()
         # A WAL store in a folder we may not write has no place for its index; with no log
         # pending, nobody else can be changing it either.
-        no_place = error.sqlite_errorcode & 0xFF in (
-            sqlite3.SQLITE_CANTOPEN,
-            sqlite3.SQLITE_READONLY,
-        )
-        if not no_place or Path(f"{path}-wal").exists():
+        codes = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+        log = Path(f"{path}-wal")
+        if error.sqlite_errorcode & 0xFF not in codes or (log.exists() and log.stat().st_size):
             raise
-        connection = sqlite3.connect(
-            f"{uri}&immutable=1", timeout=timeout, isolation_level=None, uri=True
-        )
-    connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
+        return _open_uri(path, "immutable=1", timeout)
     return connection
+
+
+def _open_uri(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
+    uri = f"file:{quote(os.fsencode(path))}?{mode}"
+    return sqlite3.connect(uri, timeout=timeout, isolation_level=None, uri=True)

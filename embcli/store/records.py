@@ -27,6 +27,10 @@ class Record:
     meta: dict[str, Any] = field(default_factory=dict)
     source: str = ""
 
+    def row(self) -> dict[str, Any]:
+        """Give the record as commands show it."""
+        return {"id": self.id, "text": self.text, "meta": self.meta, "source": self.source}
+
     @cached_property
     def hash(self) -> str:
         """128-bit BLAKE2b of the text, in hexadecimal: equal texts share one vector."""

@@ -18,7 +18,7 @@ class SeenIds:
         wanted = list(ids)
         rows = self._db.all_in("SELECT id FROM seen WHERE id IN ({})", (), wanted)
         known = {id for (id,) in rows}
-        with self._db.transaction():
+        with self._db.transaction(immediate=False):  # no lock on the store for a temporary table
             self._db.executemany(
                 "INSERT INTO seen (id) VALUES (?)", ((id,) for id in wanted if id not in known)
             )

@@ -21,7 +21,7 @@ _TOKEN = re.compile(
       (?P<string>"(?:[^"]|"")*"|'(?:[^']|'')*')
     | (?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))
     | (?P<quoted>`[^`]+`)
-    | (?P<name>[^\W\d]\w*(?:\.\w+)*)
+    | (?P<name>[^\W\d](?:[\w-]*\w)?(?:\.\w(?:[\w-]*\w)?)*)
     | (?P<symbol><=|>=|!=|<>|==|[=<>(),])
     )
     """,
@@ -78,7 +78,10 @@ class _Parser:
             match = _TOKEN.match(self._text, position)
             if match is None or match.lastgroup is None:
                 at = len(self._text) - len(self._text[position:].lstrip())
-                raise UsageError(f"--where: cannot read {self._text[at:]!r} (column {at + 1})")
+                raise UsageError(
+                    f"--where: cannot read {self._text[at : at + 40]!r} (column {at + 1})",
+                    hint='texts in quotes, odd names in backquotes: `a b` = "x"',
+                )
             kind = match.lastgroup
             tokens.append((kind, match.group(kind), match.start(kind)))
             position = match.end()
@@ -184,10 +187,16 @@ class _Parser:
 
     def _in(self, field: "_Field", negated: str) -> Sql:
         self._expect("(")
-        parts = [field.compare("=", self._literal())]
+        literals = [self._literal()]
         while self._accept(","):
-            parts.append(field.compare("=", self._literal()))
+            literals.append(self._literal())
         self._expect(")")
+        texts = [literal for literal in literals if isinstance(literal, str)]
+        parts = [field.compare("=", value) for value in literals if not isinstance(value, str)]
+        if texts:
+            sql, values = field.value
+            marks = ", ".join("?" * len(texts))
+            parts.append((f"CAST({sql} AS TEXT) IN ({marks})", [*values, *texts]))
         sql = " OR ".join(part for part, _ in parts)
         return f"{negated}({sql})", [value for _, values in parts for value in values]
 
@@ -203,7 +212,8 @@ class _Parser:
             return self._string()
         if kind == "number":
             token = self._next()
-            return float(token) if re.search(r"[.eE]", token) else int(token)
+            exact = len(token) < 400 and not re.search(r"[.eE]", token)
+            return int(token) if exact else float(token)
         if self._word() in ("true", "false"):
             return self._next().lower() == "true"
         self._fail("a value (a number, true, false or a quoted string)")
@@ -229,7 +239,8 @@ class _Field:
         if isinstance(literal, bool):
             if self._column or operator not in ("=", "!="):
                 raise UsageError("--where: true and false can only be tested with = and !=")
-            return f"(json_type(records.meta, ?) {operator} ?)", [self._path, str(literal).lower()]
+            sql = f"(nullif(json_type(records.meta, ?), 'null') {operator} ?)"
+            return sql, [self._path, str(literal).lower()]
         if isinstance(literal, str):
             return f"(CAST({sql} AS TEXT) {operator} ?)", [*values, literal]
         # CAST gives the right side numeric affinity, so that "2020" is compared as a number.
@@ -244,18 +255,24 @@ class _Field:
         return f"({condition})", [*values, _bindable(literal)]
 
     def contains(self, literal: Any) -> Sql:
-        """Membership for arrays, substring for everything else."""
+        """Test for an element of an array, a key of an object, or a part of a text."""
         sql, values = self.value
         if self._column:
             return f"(instr({sql}, ?) > 0)", [str(literal)]
-        equal, parameter = ("value = ?", literal)
+        parameter: Any = literal
         if isinstance(literal, bool):
-            equal, parameter = ("type = ?", str(literal).lower())
+            equal, parameter = "type = ?", str(literal).lower()
+        elif isinstance(literal, str):
+            equal = "type NOT IN ('true', 'false') AND CAST(value AS TEXT) = ?"
+        else:
+            equal, parameter = "type IN ('integer', 'real') AND value = ?", _bindable(literal)
         return (
-            f"(CASE json_type(records.meta, ?) WHEN 'array' THEN EXISTS "
+            f"(CASE json_type(records.meta, ?) "
+            f"WHEN 'array' THEN EXISTS "
             f"(SELECT 1 FROM json_each(records.meta, ?) WHERE {equal}) "
+            f"WHEN 'object' THEN EXISTS (SELECT 1 FROM json_each(records.meta, ?) WHERE key = ?) "
             f"ELSE instr({sql}, ?) > 0 END)",
-            [self._path, self._path, parameter, *values, str(literal)],
+            [self._path, self._path, parameter, self._path, str(literal), *values, str(literal)],
         )
 
 

@@ -74,6 +74,19 @@ def test_a_vector_depends_on_its_text_alone(encoder):
         np.testing.assert_array_equal(StaticEncoder().encode([text])[0], vector)
 
 
+@given(texts=st.lists(TEXTS, min_size=1, max_size=8), per_line=st.integers(1, 4))
+@settings(deadline=None)
+def test_tokenizing_words_by_the_line_changes_nothing(encoder, texts, per_line):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(static, "_WORDS_PER_LINE", per_line)
+        fresh = StaticEncoder()
+        counts = fresh.count_tokens(texts)
+        vectors = fresh.encode(texts)
+    whole = [encoder._tokenizer.encode(t.strip(), add_special_tokens=False) for t in texts]
+    assert counts.tolist() == [len(encoding.ids) for encoding in whole]
+    np.testing.assert_allclose(vectors, encoder.encode(texts), atol=1e-6)
+
+
 def test_the_size_of_groups_changes_nothing(encoder, monkeypatch):
     texts = ["one two  three", "   a b", "c" * 50, "x  y z " * 30, "\u2581d e", ""]
     expected, counts = encoder.encode(texts), encoder.count_tokens(texts)

@@ -62,7 +62,7 @@ def test_jsonl_reports_each_bad_line_and_goes_on(read):
         "a.jsonl:4: expected an object or a string, found an array",
         "a.jsonl:5: not JSON: NaN is not a JSON number",
         "a.jsonl:6: byte 0xff is not utf-8 (name the right --encoding, for example latin-1)",
-        "a.jsonl:7: expected a field 'text', found 'other'",
+        "a.jsonl:7: expected a field 'text', found other",
         "a.jsonl:9: expected text in field 'text', found an array",
         "a.jsonl:10: an unpaired surrogate U+D800 is not a character",
     ]
@@ -144,7 +144,7 @@ def test_a_named_field_that_is_nowhere(read):
 
 def test_nothing_that_could_be_a_text(read):
     (problem,) = problems(read("a.jsonl", '{"a": 1, "b": [2]}'))
-    assert "no field looks like a text (there are: 'a', 'b')" in problem
+    assert "no field looks like a text (there are: a, b)" in problem
     assert "--text-field" in problem
 
 
@@ -160,7 +160,7 @@ def test_empty_texts_are_told_apart(read):
 @pytest.mark.parametrize(
     ("document", "expected"),
     [
-        ('["a", "b"]', [("a.json:1", "a"), ("a.json:1", "b")]),
+        ('["a", "b"]', [("a.json:1", "a"), ("a.json:1.2", "b")]),
         ('[\n{"text": "a"},\n\n{"text":\n"b"}\n]', [("a.json:2", "a"), ("a.json:4", "b")]),
         ("[]", []),
         ('"lonely"', [("a.json:1", "lonely")]),
@@ -168,7 +168,13 @@ def test_empty_texts_are_told_apart(read):
         ('{"k1": {"text": "a"}, "k2": {"text": "b"}}', [("k1", "a"), ("k2", "b")]),
         ('{"k1": "a", "k2": "b"}', [("k1", "a"), ("k2", "b")]),
         ('{"v": 1, "data": [{"text": "a"}, {"text": "b"}], "n": 2}',
-         [("a.json:1", "a"), ("a.json:1", "b")]),
+         [("a.json:1", "a"), ("a.json:1.2", "b")]),
+        ('{"title": "t", "items": [{"text": "a"}, {"text": "b"}]}',
+         [("a.json:1", "a"), ("a.json:1.2", "b")]),
+        ('{"data": ["a", "b"]}', [("a.json:1", "a"), ("a.json:1.2", "b")]),
+        ('{"text": {"7": "a", "8": "b"}, "n": {"7": 1, "8": 2}}', [("7", "a"), ("8", "b")]),
+        ('{"intro": {"text": "a"}, "summary": {"text": "b"}}', [("intro", "a"), ("summary", "b")]),
+        ('{"k": {"text": "a"}, "k": {"text": "b"}}', [("k", "a"), ("k", "b")]),
         ('{"text": "one", "authors": [{"name": "x"}]}', [("a.json:1", "one")]),
     ],
 )  # fmt: skip
@@ -231,6 +237,28 @@ def test_streamed_arrays_equal_json_loads(home, monkeypatch, values, indent, asc
             assert json.dumps(value, ensure_ascii=ascii) in lines[result.line - 1]
 
 
+def test_a_wrong_byte_in_json_costs_what_comes_after(read):
+    results = read("a.json", b'[{"id":1,"text":"ok"},\n{"id":2,"text":"caf\xe9"},\n{"id":3}]')
+    assert results[0].text == "ok"
+    assert [p.partition(" (")[0] for p in problems(results)] == ["a.json:2: byte 0xe9 is not utf-8"]
+
+
+def test_metadata_nested_too_deeply_for_others(read):
+    deep = "[" * 101 + "]" * 101
+    results = read("a.jsonl", f'{{"text": "a", "m": {deep}}}\n{{"text": "b", "m": {deep[2:-2]}}}')
+    assert problems(results) == ["a.jsonl:1: metadata is nested more than 100 deep"]
+    many = json.dumps({"text": "c", "m": [[] for _ in range(500)], "s": "[" * 500})
+    assert texts(read("a.jsonl", many)) == ["c"]
+
+
+@pytest.mark.parametrize("bad", [100, 25_000])
+def test_a_file_that_begins_badly(read, bad):
+    results = read("a.jsonl", "# comment\n" * bad + '{"id": "x", "text": "good"}\n' * 2)
+    assert len(problems(results)) == bad
+    assert [r.text for r in results if isinstance(r, Record)] == ["good", "good"]
+    assert all(isinstance(result, Problem) for result in results[:bad])
+
+
 # CSV and TSV
 
 
@@ -260,6 +288,33 @@ def test_a_wrong_byte_costs_its_row_only(read):
     assert [r.id for r in results if isinstance(r, Record)] == ["2", "4"]
     assert [p.partition(": ")[0] for p in problems(results)][:2] == ["a.csv:2", "a.csv:6"]
     assert "latin-1" in problems(results)[0]
+
+
+def test_a_wrong_byte_in_a_quoted_field_makes_no_new_records(read):
+    results = read("a.csv", b'id,text\n1,"one\ncaf\xe9\nx, and more"\n2,two\n')
+    assert [r.id for r in results if isinstance(r, Record)] == ["2"]
+    assert len(problems(results)) == 1
+    assert problems(results)[0].startswith("a.csv:3: byte 0xe9 is not utf-8")
+
+
+@pytest.mark.parametrize("delimiter", ["ab", "", '"'])
+def test_impossible_delimiters(read, delimiter):
+    with pytest.raises(UsageError, match="must be one character"):
+        read("a.csv", "a,b\n1,2\n", delimiter=delimiter)
+
+
+def test_a_tab_as_people_type_it(read):
+    assert texts(read("a.csv", "id\ttext\n1\ta\n", delimiter="\\t")) == ["a"]
+
+
+def test_ids_that_look_like_numbers_stay_as_they_are(read):
+    results = read("a.csv", "id,text\n1.0,a\n2.50,b\n007,c\n")
+    assert [record.id for record in results] == ["1.0", "2.50", "007"]
+
+
+def test_a_guess_by_length_says_what_if(read):
+    read("a.csv", "3,Short,A longer description\n4,x,y\n")
+    assert read.notes[1] == "a.csv: if the first row is data and no header: --no-header"
 
 
 def test_another_encoding(read):
@@ -292,6 +347,11 @@ def test_line_ends_of_old_macs(read):
 def test_tsv_with_quotes_that_are_just_quotes(read):
     results = read("a.tsv", 'id\ttext\n1\t"Never" he said\n2\t"quoted\nfield"\n3\t"open\n')
     assert texts(results) == ['"Never" he said', "quoted\nfield", '"open']
+
+
+def test_quotes_that_open_in_one_row_and_close_in_another_are_just_quotes(read):
+    table = 'id\ttext\n1\t"Hello there\n2\tmiddle\n3\tgoodbye"\n4\tlast\n'
+    assert texts(read("a.tsv", table)) == ['"Hello there', "middle", 'goodbye"', "last"]
 
 
 @given(
@@ -328,6 +388,12 @@ def test_a_record_per_line(read):
 def test_a_record_per_file(read):
     (record,) = read("a.md", "# Title\n\nBody\n", per="file")
     assert record == Record("a.md", "# Title\n\nBody\n", {}, "a.md:1")
+
+
+@pytest.mark.parametrize("per", ["line", "file"])
+def test_what_is_no_text(read, per):
+    (problem,) = problems(read("a.txt", b"\x93NUMPY\x01\x00v\n\0", per=per))
+    assert problem == "a.txt:1: this is no text: there are NUL bytes in it"
 
 
 def test_a_wrong_byte_in_a_whole_file(read):

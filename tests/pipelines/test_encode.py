@@ -159,7 +159,7 @@ def test_prune_does_nothing_when_part_could_not_be_read(home):
     notes = []
     report = encode([path], prune=True, listeners=Listeners(note=notes.append))
     assert (report.pruned, report.total) == (0, 2)
-    assert "nothing pruned, because 1 records could not be read" in notes
+    assert "nothing pruned, because 1 record had to be skipped" in notes
 
 
 def test_the_models_own_collection_needs_no_naming(corpus):

@@ -1,0 +1,195 @@
+"""Which files are meant: paths, directories, glob patterns and standard input."""
+
+import glob
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from embcli.errors import InputError
+from embcli.formats import Problem
+
+FORMATS_BY_SUFFIX = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".markdown": "text",
+}
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".lzma", ".zst")
+STDIN = "stdin"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input: a file, or standard input when `path` is None."""
+
+    name: str
+    path: Path | None
+
+    @property
+    def format(self) -> str | None:
+        """What the name says the format is."""
+        return _format_of_name(self.name)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, compressed if it is; 0 when it cannot be known."""
+        try:
+            return self.path.stat().st_size if self.path else 0
+        except OSError:
+            return 0
+
+
+@dataclass
+class Inputs:
+    """What a list of arguments means.
+
+    Attributes
+    ----------
+    base : str
+        The folder that names are relative to.
+    sources : list of Source
+        In order, each once.
+    problems : list of Problem
+        Folders that could not be read.
+    ignored : int
+        Files in folders that no reader is for.
+    """
+
+    base: str
+    sources: list[Source] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    ignored: int = 0
+    _scopes: list[Callable[[str], bool]] = field(default_factory=list)
+
+    def vanished_from(self, names: Iterable[str]) -> list[str]:
+        """Of files once read, those whose records may have vanished.
+
+        These are the files that the arguments mean, if they are read now or are not there any
+        more; not those that are there and were merely passed over.
+        """
+        read = {source.name for source in self.sources}
+        return [
+            name
+            for name in names
+            if any(covers(name) for covers in self._scopes)
+            and (name in read or not os.path.exists(os.path.join(self.base, name)))
+        ]
+
+
+def expand(
+    arguments: Iterable[str], base: str | os.PathLike[str] = ".", *, may_be_empty: bool = False
+) -> Inputs:
+    """Turn arguments into sources: files as given, directories and globs sorted by name.
+
+    Parameters
+    ----------
+    arguments : iterable of str
+        Paths, directories, glob patterns (``**`` included), or ``-`` for standard input.
+    base : path
+        A file below this folder is named by its path from there, others by their full path.
+        With the folder of the store, a file has one name wherever the command is run.
+    may_be_empty : bool
+        Whether a directory or pattern may hold no file.
+
+    Raises
+    ------
+    InputError
+        A path does not exist, or a pattern or directory holds no file that can be read.
+    """
+    inputs = Inputs(os.path.abspath(base))
+    sources: dict[str, Source] = {}
+    for argument in arguments:
+        if argument == "-":
+            found = {STDIN: Source(STDIN, None)}
+            inputs._scopes.append(STDIN.__eq__)
+        else:
+            paths = _paths(argument, inputs, may_be_empty)
+            found = {(name := _name(path, inputs.base)): Source(name, path) for path in paths}
+        for name, source in found.items():
+            sources.setdefault(name, source)
+    inputs.sources = list(sources.values())
+    return inputs
+
+
+def _paths(argument: str, inputs: Inputs, may_be_empty: bool) -> list[Path]:
+    name = _name(argument, inputs.base)
+    if os.path.isdir(argument):
+        inputs._scopes.append(lambda other: _is_below(other, name))
+        known = _walk(argument, inputs)
+        if not known and not may_be_empty and not inputs.problems:
+            raise InputError(
+                f"{argument}: no file in this directory has a name ending in one of "
+                f"{' '.join(FORMATS_BY_SUFFIX)} (or those with {' '.join(COMPRESSIONS)})"
+            )
+        return known
+    if os.path.exists(argument):
+        inputs._scopes.append(name.__eq__)
+        return [Path(argument)]
+    is_pattern = glob.escape(argument) != argument
+    inputs._scopes.append(lambda other: _matches(other.split("/"), name.split("/")))
+    matches = sorted(path for path in glob.iglob(argument, recursive=True) if os.path.isfile(path))
+    if not matches and not (is_pattern and may_be_empty):
+        raise InputError(f"{argument}: no such file or directory")
+    return [Path(match) for match in matches]
+
+
+def _walk(directory: str, inputs: Inputs) -> list[Path]:
+    def unreadable(error: OSError) -> None:
+        name = _name(error.filename, inputs.base)
+        inputs.problems.append(Problem(name, 0, f"cannot be read ({error.strerror})"))
+
+    known: list[Path] = []
+    for folder, folders, files in os.walk(directory, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(folder, name)
+            if name.startswith(".") or not path.is_file():
+                continue
+            if _format_of_name(name):
+                known.append(path)
+            else:
+                inputs.ignored += 1
+    return known
+
+
+def _name(path: str | os.PathLike[str], base: str) -> str:
+    absolute = os.path.abspath(path)
+    relative = os.path.relpath(absolute, base)
+    outside = relative == ".." or relative.startswith(f"..{os.sep}")
+    name = Path(absolute if outside else relative).as_posix()
+    # A name that is not UTF-8 could not be stored.
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_below(name: str, folder: str) -> bool:
+    if folder == ".":
+        return name != STDIN and not name.startswith("/")
+    return name.startswith(folder.rstrip("/") + "/")
+
+
+def _matches(name: list[str], pattern: list[str]) -> bool:
+    """Whether a name matches a glob pattern, both cut at the slashes."""
+    if not pattern:
+        return not name
+    if pattern[0] == "**" and _matches(name, pattern[1:]):
+        return True
+    if not name:
+        return False
+    if pattern[0] == "**":
+        return _matches(name[1:], pattern)
+    return fnmatchcase(name[0], pattern[0]) and _matches(name[1:], pattern[1:])
+
+
+def _format_of_name(name: str) -> str | None:
+    stem, suffix = os.path.splitext(name.lower())
+    if suffix in COMPRESSIONS:
+        suffix = os.path.splitext(stem)[1]
+    return FORMATS_BY_SUFFIX.get(suffix)
