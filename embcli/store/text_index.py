@@ -1,10 +1,10 @@
 """The full-text index over the texts of records (FTS5, external content).
 
 Triggers would write every text into the index as it comes, one by one, and make storing four
-times slower. Instead new records are indexed in bulk after they have been stored. Keys of
-records only grow and the text under a key never changes (a changed text is a new record with
-the old id), so everything up to the highest key in the index is in it, and everything above is
-still to come: an interrupted command leaves nothing to repair.
+times slower. Instead new records are indexed in bulk after they have been stored. A new record's
+key is above all others at the time, and the text under a key never changes (a changed text is a
+new record with the old id), so everything up to the highest key in the index is in it, and
+everything above is still to come: an interrupted command leaves nothing to repair.
 """
 
 from collections.abc import Iterable
