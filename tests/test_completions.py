@@ -27,7 +27,9 @@ def test_scripts_are_current(shell):
 
 def test_install_completion(home):
     environment = {**os.environ, "HOME": str(home), "SHELL": "/bin/bash"}
-    words = [sys.executable, "-m", "embcli", "--install-completion", "bash"]
+    # Typer looks for the shell among the ancestors of the process.
+    script = f'"{sys.executable}" -m embcli --install-completion; exit $?'
+    words = ["bash", "-c", script]
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "embcli" in (home / ".bashrc").read_text()
