@@ -104,3 +104,20 @@ def test_queries_do_not_disturb_each_other(k):
     together = in_blocks(queries, vectors, k, 256, unit=False)
     alone = [in_blocks(q[None], vectors, k, 256, unit=False)[0] for q in queries]
     assert together == alone
+
+
+def test_many_ties_are_broken_by_name_on_the_way(monkeypatch):
+    monkeypatch.setattr("embcli.core.topk._MANY_TIES", 0)
+    rng = np.random.default_rng(3)
+    vectors = np.float32([[1, 0], [0.6, 0.8]])[rng.integers(0, 2, 3000)]
+    names = {i: f"{(i * 7919) % 3000:04}" for i in range(3000)}
+    queries = np.float32([[1, 0], [0, 1], [1, 1]])
+    top = TopK(queries, 5, names=lambda keys: names)
+    for start in range(0, 3000, 100):
+        top.add(np.arange(start, start + 100), vectors[start : start + 100])
+    scores = np.round(queries.astype(np.float64) @ vectors.T.astype(np.float64), 6)
+    for row, found in zip(scores, top.results(), strict=True):
+        expected = sorted(range(3000), key=lambda i: (-row[i], names[i]))[:5]
+        assert len(found.keys) <= 40
+        best = sorted(zip(-found.scores, [names[k] for k in found.keys.tolist()], strict=True))[:5]
+        assert [name for _, name in best] == [names[i] for i in expected]
