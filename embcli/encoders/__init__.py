@@ -1,16 +1,17 @@
 """Encoders put things into a space. They are found by name and loaded on first use."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from embcli.errors import ModelError
+from embcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
 
     from embcli.encoders.recipe import Recipe
 
@@ -28,24 +29,101 @@ class Encoder(Protocol):
     def truncated(self) -> int:
         """How many inputs were cut to the model's maximum length since it was loaded."""
 
+    @property
+    def costly(self) -> bool:
+        """Whether encoding takes much longer than storing: worth a thread and a cache."""
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether inputs may be pictures (``PIL.Image``) as well as texts."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Most tokens of a document's own text that are read; None if all are."""
+
+    def tokenizer(self) -> "Tokenizer | None":
+        """Tokenizer that counts a text's own tokens, without cutting; None if there is none."""
+
     def recipe(self) -> "Recipe":
         """Describe the space the vectors lie in."""
 
-    def encode(self, inputs: Sequence[str], kind: Kind = "document") -> "NDArray[np.float32]":
-        """Encode texts.
+    def facts(self) -> dict[str, Any]:
+        """Tell what is recorded with a run but does not change the space: device, precision."""
+
+    def encode(self, inputs: Sequence[Any], kind: Kind = "document") -> "NDArray[np.float32]":
+        """Encode texts, or pictures where the model takes them.
 
         Parameters
         ----------
-        inputs : sequence of str
+        inputs : sequence of str or PIL.Image
         kind : {"document", "query"}
             Models that tell queries from documents prompt them differently.
 
         Returns
         -------
         vectors : float32 array, shape (len(inputs), dim)
-            Row i is ``inputs[i]``; it does not depend on the other inputs. A row of zeros
-            means that the encoder found nothing in that text to encode.
+            Row i is ``inputs[i]``; but for rounding, it does not depend on the other inputs. A
+            row of zeros means that the encoder found nothing in that text to encode.
         """
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How to load a model and what to change about it; None leaves it as its makers made it.
+
+    Attributes
+    ----------
+    device : str, optional
+        As PyTorch names them; several, separated by commas, share the work.
+    dtype : {"auto", "float32", "bfloat16", "float16"}
+        Precision of the computation. "auto" takes the fastest that stays true to float32.
+    batch_tokens : int, optional
+        Most tokens that go through the model at once, padding included.
+    revision : str, optional
+        Branch, tag or commit of a model on the hub.
+    trust_remote_code : bool
+        Run code that comes with the model.
+    prompt, prompt_name : str, optional
+        What precedes documents, as it is or by its name in the model's own list.
+    query_prompt : str, optional
+        What precedes queries.
+    dims : int, optional
+        Keep only the first components (Matryoshka representations).
+    layer : int, optional
+        Take token vectors after this many layers; negative numbers count from the last, -1.
+    pooling : str, optional
+        How token vectors become one, in sentence-transformers' words.
+    max_tokens : int, optional
+        Cut inputs to this many tokens, special tokens and prompt included.
+    normalize : bool, optional
+        Scale vectors to unit length.
+    model_kwargs, processor_kwargs, config_kwargs : mapping
+        Handed to transformers as they are.
+    """
+
+    device: str | None = None
+    dtype: str = "auto"
+    batch_tokens: int | None = None
+    revision: str | None = None
+    trust_remote_code: bool = False
+    prompt: str | None = None
+    prompt_name: str | None = None
+    query_prompt: str | None = None
+    dims: int | None = None
+    layer: int | None = None
+    pooling: str | None = None
+    max_tokens: int | None = None
+    normalize: bool | None = None
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    processor_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    config_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+# Changes to a model, as against ways of running it.
+_CHANGES = (
+    "prompt", "prompt_name", "query_prompt", "dims", "layer", "pooling", "max_tokens", "normalize",
+    "revision", "model_kwargs", "processor_kwargs", "config_kwargs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,24 +168,38 @@ MODELS = {
 }
 
 
-def load_encoder(name: str) -> Encoder:
+def load_encoder(
+    name: str,
+    options: EncoderOptions | None = None,
+    note: Callable[[str], None] = lambda message: None,
+) -> Encoder:
     """Load the encoder called `name`.
 
     Parameters
     ----------
     name : str
-        A key of `MODELS`.
+        A key of `MODELS`, the directory of a model, or its id on the Hugging Face hub.
+    options : EncoderOptions, optional
+    note : callable
+        Told what a user should know of how the model is run.
 
     Raises
     ------
     ModelError
-        There is no such model, or the package that carries it is missing.
+        There is no such model, or the package that carries or runs it is missing.
+    UsageError
+        The options do not fit the model.
     """
+    options = options or EncoderOptions()
     card = MODELS.get(name)
     if card is None:
-        raise ModelError(
-            f"no model called {name!r} (there are: {', '.join(MODELS)})", hint="embcli models"
-        )
+        from embcli.encoders.transformer import TransformerEncoder
+
+        return TransformerEncoder(name, options, note)
+    for change in _CHANGES:
+        if getattr(options, change) not in (None, {}):
+            flag = change.replace("_", "-")
+            raise UsageError(f"model {name!r} has no --{flag}; it is for transformer models")
     if not card.available:
         raise ModelError(
             f"model {name!r} needs the package {card.requires!r}, which is not installed",

@@ -139,9 +139,8 @@ class ModelFiles:
                 return int(module.config["out_features"])
             if module.kind == "Pooling" and self.hidden_size is not None:
                 return self.hidden_size * (1 + (self.pooling or "").count("+"))
-        for name in ("projection_dim",):
-            if name in self.config:
-                return int(self.config[name])
+        if "projection_dim" in self.config:
+            return int(self.config["projection_dim"])
         return self.hidden_size
 
     @property
@@ -180,6 +179,12 @@ class ModelFiles:
         return None if name is None else str(name)
 
     @property
+    def truncate_dim(self) -> int | None:
+        """How many components the makers would have kept."""
+        dims = self._settings.get("truncate_dim")
+        return None if dims is None else int(dims)
+
+    @property
     def weights(self) -> list[Path]:
         """Files with parameters, in order of their names."""
         found: list[Path] = []
@@ -208,22 +213,26 @@ class ModelFiles:
             for status in [path.stat()]
         ]
 
-    def fingerprints(self) -> dict[str, str]:
+    def fingerprints(self, *, remote_code: bool = False) -> dict[str, str]:
         """Hash what changes the numbers: ``weights``, ``tokenizer`` and ``config``.
 
         Configurations are hashed by content, without remarks such as the version that wrote
-        them; prompts are left out, being part of the recipe on their own.
+        them; prompts are left out, being part of the recipe on their own. With `remote_code`
+        the Python files are hashed too, as ``code``.
         """
         settings = {
             path.relative_to(self.directory).as_posix(): _without_remarks(self._json(path))
             for path in self._configurations
         }
         canonical = json.dumps(settings, sort_keys=True).encode()
-        return {
+        prints = {
             "weights": _together(self.weights),
             "tokenizer": _together(self._tokenizer_files),
             "config": f"sha256:{hashlib.sha256(canonical).hexdigest()}",
         }
+        if remote_code:
+            prints["code"] = _together(sorted(self.directory.rglob("*.py")))
+        return prints
 
     @property
     def _transformer(self) -> Path:

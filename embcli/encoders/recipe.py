@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+_LABELS = ("model", "revision")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -21,6 +23,12 @@ class Recipe:
     settings : mapping
         JSON-serialisable. ``model`` (str), ``dim`` (int) and ``normalized`` (bool) are always
         there; encoders add their own keys (weights fingerprint, pooling, prompt, ...).
+
+    Notes
+    -----
+    Where the weights have a fingerprint, the model's name and revision are labels that tell
+    where to find them, and no part of the identity: a model moved to another folder, or fetched
+    from the hub by another machine, still makes the same space.
     """
 
     settings: Mapping[str, Any]
@@ -33,14 +41,17 @@ class Recipe:
     @cached_property
     def json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, UTF-8."""
-        return json.dumps(
-            dict(self.settings), sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
+        return _canonical(self.settings)
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the canonical JSON, in hexadecimal: the identity of the space."""
-        return hashlib.sha256(self.json.encode()).hexdigest()
+        """SHA-256 of the canonical JSON without labels, in hexadecimal: the space's identity."""
+        return hashlib.sha256(_canonical(self._identity).encode()).hexdigest()
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        labels = _LABELS if self.settings.get("weights") else ()
+        return {key: value for key, value in self.settings.items() if key not in labels}
 
     @property
     def model(self) -> str:
@@ -59,11 +70,16 @@ class Recipe:
 
     def differences(self, other: "Recipe") -> list[str]:
         """Name what differs, as ``key: ours → theirs``."""
+        ours, theirs = self._identity, other._identity
         return [
-            f"{key}: {_short(self.settings.get(key))} → {_short(other.settings.get(key))}"
-            for key in sorted({*self.settings, *other.settings})
-            if self.settings.get(key) != other.settings.get(key)
+            f"{key}: {_short(ours.get(key))} → {_short(theirs.get(key))}"
+            for key in sorted({*ours, *theirs})
+            if ours.get(key) != theirs.get(key)
         ]
+
+
+def _canonical(settings: Mapping[str, Any]) -> str:
+    return json.dumps(dict(settings), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _short(value: Any) -> str:
