@@ -42,7 +42,11 @@ _DENSE_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "torch.nn.modules.activation.SiLU": silu,
     "torch.nn.modules.activation.Sigmoid": sigmoid,
 }
-_DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
 
 
 @dataclass(frozen=True)
@@ -276,7 +280,8 @@ class LightModel:
             return np.arange(len(ids))
         # A text may spell the padding token out; it is not counted.
         counted = ids != self._padding
-        return np.cumsum(counted) * counted + self._padding
+        places: NDArray[np.int64] = np.cumsum(counted) * counted + self._padding
+        return places
 
 
 class _Linear(NamedTuple):
@@ -364,13 +369,13 @@ class _Tensors:
         begin, end = entry["data_offsets"]
         dtype = _DTYPES[entry["dtype"]]
         count = (end - begin) // dtype.itemsize
-        flat = np.frombuffer(self._file, dtype, count, self._start + begin)
-        return flat.reshape(entry["shape"])
+        flat: NDArray[Any] = np.frombuffer(self._file, dtype, count, self._start + begin)
+        return flat.reshape(tuple(entry["shape"]))
 
 
 def _as_float32(stored: NDArray[Any]) -> Array:
     if stored.dtype.kind == "u":  # bfloat16 is the upper half of a float32
-        return (stored.astype(np.uint32) << 16).view(np.float32)
+        stored = (stored.astype(np.uint32) << 16).view(np.float32)
     return stored.astype(np.float32, copy=False)
 
 
@@ -389,10 +394,10 @@ def _pool(tokens: Array, pooling: str, skipped: int) -> Array:
     vector : float32 array, shape (dim,)
     """
     kept = tokens[skipped:]
-    if not len(kept):
-        return tokens[0] if pooling == "cls" and len(tokens) else tokens[:0].sum(axis=0)
     result: Array
-    match pooling:
+    match pooling if len(kept) else "none":
+        case "none":
+            result = tokens[0] if pooling == "cls" and len(tokens) else kept.sum(axis=0)
         case "cls":
             result = kept[0]
         case "lasttoken":
@@ -550,7 +555,7 @@ def _runs_tokenizer(files: ModelFiles) -> bool:
         return not {"add_bos_token", "add_eos_token"} & settings.keys()
     if not steps["post_processor"]:
         return False
-    normalizers, splitters = (_flat(steps[key]) for key in ("normalizer", "pre_tokenizer"))
+    cleaners, splitters = (_flat(steps[key]) for key in ("normalizer", "pre_tokenizer"))
     kinds = [splitter["type"] for splitter in splitters]
     if name in _WORD_PIECES:
         expected = {
@@ -560,20 +565,20 @@ def _runs_tokenizer(files: ModelFiles) -> bool:
             "strip_accents": settings.get("strip_accents"),
             "lowercase": settings.get("do_lower_case", True),
         }
-        return normalizers == [expected] and kinds == ["BertPreTokenizer"]
+        return cleaners == [expected] and kinds == ["BertPreTokenizer"]
     if name == "RobertaTokenizer":
         spaced = settings.get("add_prefix_space", False)
         return (
-            not normalizers
+            not cleaners
             and kinds == ["ByteLevel"]
             and splitters[0].get("use_regex", True)
             and splitters[0]["add_prefix_space"] == spaced
         )
-    return name in _UNIGRAMS and _splits_at_spaces(normalizers, splitters)
+    return name in _UNIGRAMS and _splits_at_spaces(cleaners, splitters)
 
 
 def _splits_at_spaces(
-    normalizers: Sequence[dict[str, Any]], splitters: Sequence[dict[str, Any]]
+    cleaners: Sequence[dict[str, Any]], splitters: Sequence[dict[str, Any]]
 ) -> bool:
     """Whether the steps do what SentencePiece does by default, written in one of several ways.
 
@@ -584,7 +589,7 @@ def _splits_at_spaces(
         step["type"] == "Precompiled"
         or (step["type"] == "Strip" and not step["strip_left"])
         or (step["type"] == "Replace" and step["pattern"] == _RUNS_OF_SPACES)
-        for step in normalizers
+        for step in cleaners
     )
     *before, last = splitters
     return (
@@ -606,19 +611,15 @@ def _load_tokenizer(files: ModelFiles, max_tokens: int) -> Tokenizer:
             [pre_tokenizers.WhitespaceSplit(), tokenizer.pre_tokenizer]
         )
     if files.modules[0].config.get("do_lower_case"):
-        _lower_case(tokenizer)
+        # What sentence-transformers does, unless that is a step already.
+        steps = _flat(_pipeline(directory / _TOKENIZER)["normalizer"])
+        if all(step["type"] != "Lowercase" for step in steps):
+            before = [tokenizer.normalizer] if tokenizer.normalizer else []
+            tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
     side = settings.get("truncation_side") or (tokenizer.truncation or {}).get("direction")
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens, direction=side or "right")
     return tokenizer
-
-
-def _lower_case(tokenizer: Tokenizer) -> None:
-    """Lower-case first unless that is one of the steps, as sentence-transformers does."""
-    steps = tokenizer.normalizer
-    listed = list(steps) if isinstance(steps, normalizers.Sequence) else [steps] if steps else []
-    if not any(isinstance(step, normalizers.Lowercase) for step in listed):
-        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *listed])
 
 
 def _tokenizer_class(files: ModelFiles, settings: dict[str, Any]) -> str:
