@@ -10,6 +10,7 @@ from embcli.config import DB_VARIABLE, DEFAULT_COLLECTION, DEFAULT_DB
 
 COMMON = "Common options"
 READING = "Reading the input"
+MODEL = "The model"
 
 
 class Format(StrEnum):
@@ -43,8 +44,9 @@ def complete_collection(ctx: Any) -> list[str]:
 def complete_model() -> list[str]:
     """Offer the models there are."""
     from embcli.encoders import MODELS
+    from embcli.encoders.model_files import cached_models
 
-    return list(MODELS)
+    return [*MODELS, *(name for name, _ in cached_models())]
 
 
 Db = Annotated[
@@ -74,11 +76,47 @@ Model = Annotated[
     str | None,
     typer.Option(
         "--model", "-m",
-        help="The model; by default the collection's own, or 'static' for a new one.",
+        help="The model: a name that 'embcli models' lists, a directory, or an id on the "
+        "Hugging Face hub; by default the collection's own, or 'static' for a new one.",
         autocompletion=complete_model,
         rich_help_panel=COMMON,
     ),
 ]  # fmt: skip
+
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="DEVICE",
+        help="Where to compute: cuda, cuda:1, mps, cpu, or several separated by commas; by "
+        "default the best there is.",
+        rich_help_panel=COMMON,
+    ),
+]
+
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", help="Put this before every text.", rich_help_panel=MODEL),
+]
+
+PromptName = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-name",
+        metavar="NAME",
+        help="Put the model's own prompt of this name before every text.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+TrustRemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code",
+        help="Run code that comes with the model.",
+        rich_help_panel=MODEL,
+    ),
+]
 
 Top = Annotated[
     int, typer.Option("--top", "-k", min=1, help="How many results.", rich_help_panel=COMMON)

@@ -1,24 +1,38 @@
 """`embcli encode`."""
 
+import json
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from embcli.errors import counted
+from embcli.errors import UsageError, counted
 from embcli.options import (
     COLLECTION,
     DB,
+    MODEL,
     READING,
     CollectionName,
     Db,
+    Device,
     Model,
     Out,
     OutputFormat,
+    Prompt,
+    PromptName,
     Quiet,
+    TrustRemoteCode,
 )
-from embcli.output import Column, Output, SkippedLog, pairs
+from embcli.output import Column, Output, SkippedLog, pairs, whole
 
+# In sentence-transformers' words.
+POOLING = {
+    "mean": "mean",
+    "cls": "cls",
+    "last": "lasttoken",
+    "max": "max",
+    "weighted-mean": "weightedmean",
+}
 PANEL = "Work"
 ORDER = 10
 EXAMPLE = "embcli encode examples/corpus.jsonl"
@@ -27,6 +41,14 @@ COLUMNS = (
     Column("text", "text", share=3),
     Column("meta", "metadata", share=2, show=pairs),
     Column("source", "source", share=1),
+)
+CHUNKS = (
+    Column("id", "id", width=28),
+    Column("number", "#", right=True),
+    Column("start", "start", right=True),
+    Column("end", "end", right=True),
+    Column("tokens", "tokens", right=True),
+    Column("text", "text", wrap=True, show=whole),
 )
 REPORT = tuple(
     Column(name, name)
@@ -40,7 +62,8 @@ def command(
         typer.Argument(
             metavar="FILES...",
             help="JSON Lines, JSON, CSV, TSV, text or Markdown files, compressed or not; "
-            "directories; glob patterns; - for standard input.",
+            "pictures, for models that take them; directories; glob patterns; - for standard "
+            "input.",
             show_default=False,
         ),
     ],
@@ -90,13 +113,90 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the first records; store nothing.")
     ] = False,
-    dtype: Annotated[
+    chunk: Annotated[
+        str | None,
+        typer.Option(
+            metavar="UNIT=N[,overlap=N]",
+            help="Cut texts, and find the best chunk of each: tokens=256,overlap=32, or "
+            "sentences, paragraphs or characters instead of tokens.",
+        ),
+    ] = None,
+    inspect_chunks: Annotated[
+        bool,
+        typer.Option("--inspect-chunks", help="Show the first records' chunks; store nothing."),
+    ] = False,
+    storage: Annotated[
         Literal["float32", "float16"] | None,
         typer.Option(help="How a new collection stores vectors; float16 takes half the room."),
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(
+            help="Precision of the computation; auto is the fastest that stays true to float32.",
+            rich_help_panel=MODEL,
+        ),
+    ] = "auto",
+    batch_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most tokens to compute at once; default by device.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    prompt: Prompt = None,
+    prompt_name: PromptName = None,
+    query_prompt: Annotated[
+        str | None,
+        typer.Option(help="What searches put before queries.", rich_help_panel=MODEL),
+    ] = None,
+    dims: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Keep only the first dimensions, for Matryoshka models.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            help="Take token vectors after this layer; -1 is the last.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    pooling: Annotated[
+        Literal["mean", "cls", "last", "max", "weighted-mean"] | None,
+        typer.Option(help="How token vectors become one.", rich_help_panel=MODEL),
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cut inputs to so many tokens.", rich_help_panel=MODEL),
+    ] = None,
+    normalize: Annotated[
+        bool | None,
+        typer.Option(help="Scale vectors to unit length, or do not.", rich_help_panel=MODEL),
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=MODEL),
+    ] = None,
+    trust_remote_code: TrustRemoteCode = False,
+    model_kwargs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON", help="For transformers' model as they are.", rich_help_panel=MODEL
+        ),
+    ] = None,
+    processor_kwargs: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="For its tokenizer.", rich_help_panel=MODEL),
+    ] = None,
+    config_kwargs: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="For its configuration.", rich_help_panel=MODEL),
     ] = None,
     db: Db = DB,
     collection: CollectionName = COLLECTION,
     model: Model = None,
+    device: Device = None,
     format: OutputFormat = None,
     out: Out = None,
     quiet: Quiet = False,
@@ -107,8 +207,9 @@ def command(
     interrupted run is resumed by the same command. Records that cannot be read are reported
     and skipped, and the exit code is then 3.
     """
+    from embcli.encoders import EncoderOptions
     from embcli.formats import ReadOptions
-    from embcli.pipelines.encode import Listeners, encode, preview
+    from embcli.pipelines.encode import Listeners, encode, preview, preview_chunks
 
     output = Output(format, out, quiet)
     skipped = SkippedLog()
@@ -123,24 +224,46 @@ def command(
         line_ids=line_ids,
         meta_fields=tuple(meta_field) if meta_field else None,
     )
-    if dry_run:
+    options = EncoderOptions(
+        device=device,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        prompt=prompt,
+        prompt_name=prompt_name,
+        query_prompt=query_prompt,
+        dims=dims,
+        layer=layer,
+        pooling=POOLING[pooling] if pooling else None,
+        max_tokens=max_tokens,
+        normalize=normalize,
+        model_kwargs=_json_object("--model-kwargs", model_kwargs),
+        processor_kwargs=_json_object("--processor-kwargs", processor_kwargs),
+        config_kwargs=_json_object("--config-kwargs", config_kwargs),
+    )
+    common: dict[str, Any] = {
+        "db": db, "collection": collection, "model": model, "options": options, "chunk": chunk,
+        "read": read, "strict": strict,
+    }  # fmt: skip
+    if dry_run or inspect_chunks:
         listeners = Listeners(output.note, skipped)
-        records = preview(files, db=db, read=read, strict=strict, listeners=listeners)
-        output.rows((record.row() for record in records), COLUMNS)
+        if inspect_chunks:
+            chunks = preview_chunks(files, listeners=listeners, **common)
+            output.rows(map(vars, chunks), CHUNKS)
+        else:
+            records = preview(files, listeners=listeners, **common)
+            output.rows((record.row() for record in records), COLUMNS)
         skipped.close()
         raise typer.Exit(skipped.exit_code)
     try:
         with output.progress("records") as advance:
             report = encode(
                 files,
-                db=db,
-                collection=collection,
-                model=model,
-                dtype=dtype,
-                read=read,
-                strict=strict,
+                storage=storage,
                 prune=prune,
                 listeners=Listeners(output.note, skipped, advance),
+                **common,
             )
     except (KeyboardInterrupt, SystemExit):
         output.note("what was committed stays; the same command again does the rest")
@@ -152,3 +275,15 @@ def command(
             [{"collection": collection, "db": str(db), **asdict(report)}], REPORT, "collection"
         )
     raise typer.Exit(skipped.exit_code)
+
+
+def _json_object(flag: str, text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{flag}: this is no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{flag}: expected a JSON object")
+    return value

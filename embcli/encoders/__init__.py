@@ -39,7 +39,11 @@ class Encoder(Protocol):
 
     @property
     def max_tokens(self) -> int | None:
-        """Most tokens of a document's own text that are read; None if all are."""
+        """Most tokens of an input that are read, with those around it; None if all are."""
+
+    @property
+    def tokens_around(self) -> int:
+        """How many tokens of a document are not its own: special ones and the prompt."""
 
     def tokenizer(self) -> "Tokenizer | None":
         """Tokenizer that counts a text's own tokens, without cutting; None if there is none."""
@@ -49,6 +53,12 @@ class Encoder(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """Tell what is recorded with a run but does not change the space: device, precision."""
+
+    def space_notes(self) -> dict[str, Any]:
+        """Tell what is to be noted of the space, as arguments of `Store.note_space`."""
+
+    def close(self) -> None:
+        """Give back what it holds; it is not used any more."""
 
     def encode(self, inputs: Sequence[Any], kind: Kind = "document") -> "NDArray[np.float32]":
         """Encode texts, or pictures where the model takes them.
@@ -65,6 +75,27 @@ class Encoder(Protocol):
             Row i is ``inputs[i]``; but for rounding, it does not depend on the other inputs. A
             row of zeros means that the encoder found nothing in that text to encode.
         """
+
+
+class QuickEncoder:
+    """What encoders have in common that are quick, take texts only, and never cut them."""
+
+    truncated = 0
+    costly = False
+    takes_images = False
+    max_tokens = None
+    tokens_around = 0
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing: there is one way to run it."""
+        return {}
+
+    def space_notes(self) -> dict[str, Any]:
+        """Nothing to note."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to give back."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +150,31 @@ class EncoderOptions:
     config_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
-# Changes to a model, as against ways of running it.
-_CHANGES = (
+# The options that change a model, as against those that tell how to run it.
+CHANGES = (
     "prompt", "prompt_name", "query_prompt", "dims", "layer", "pooling", "max_tokens", "normalize",
     "revision", "model_kwargs", "processor_kwargs", "config_kwargs",
 )  # fmt: skip
+
+
+def options_of(recipe: "Recipe") -> EncoderOptions:
+    """Options that make an encoder of the space of `recipe`, out of the same files."""
+    settings = recipe.settings
+    if "prompts" not in settings:
+        return EncoderOptions()
+    return EncoderOptions(
+        revision=settings["revision"],
+        prompt=settings["prompts"]["document"],
+        query_prompt=settings["prompts"]["query"],
+        dims=settings["dim"],
+        layer=settings["layer"],
+        pooling=settings["pooling"],
+        max_tokens=settings["max_tokens"],
+        normalize=settings["normalized"],
+        model_kwargs=settings.get("model_kwargs", {}),
+        processor_kwargs=settings.get("processor_kwargs", {}),
+        config_kwargs=settings.get("config_kwargs", {}),
+    )
 
 
 @dataclass(frozen=True)
@@ -196,7 +247,7 @@ def load_encoder(
         from embcli.encoders.transformer import TransformerEncoder
 
         return TransformerEncoder(name, options, note)
-    for change in _CHANGES:
+    for change in CHANGES:
         if getattr(options, change) not in (None, {}):
             flag = change.replace("_", "-")
             raise UsageError(f"model {name!r} has no --{flag}; it is for transformer models")

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.pooling import normalize_rows
-from embcli.encoders import Kind
+from embcli.encoders import Kind, QuickEncoder
 from embcli.encoders.recipe import Recipe
 
 _TEXTS_AT_ONCE = 256
 
 
-class HashEncoder:
+class HashEncoder(QuickEncoder):
     """Signed feature hashing of character n-grams, L2-normalised.
 
     Text is lower-cased and every run of white space becomes one space, with one more at both
@@ -32,8 +32,6 @@ class HashEncoder:
     root is ours (sublinear term frequency).
     """
 
-    truncated = 0
-
     def __init__(self, dim: int = 1024, n_min: int = 3, n_max: int = 5) -> None:
         self._dim, self._n_min, self._n_max = dim, n_min, n_max
 
@@ -41,6 +39,9 @@ class HashEncoder:
     def dim(self) -> int:
         """Number of components of a vector."""
         return self._dim
+
+    def tokenizer(self) -> None:
+        """There are no tokens."""
 
     def recipe(self) -> Recipe:
         """Describe the space the vectors lie in."""

@@ -64,5 +64,5 @@ def fetch(ids: Sequence[str], revision: str | None, note: Callable[[str], None])
                 f"model {id!r} is not on this machine, and the hub cannot be reached ({reason})",
                 hint=f"on a machine with a network: hf download {id}{at}",
             ) from error
-    names = " nor ".join(repr(id) for id in ids)
-    raise ModelError(f"there is no model {names} here or on the hub", hint="embcli models")
+    tried = " nor ".join(repr(id) for id in ids)
+    raise ModelError(f"there is no model {tried} here or on the hub", hint="embcli models")

@@ -27,10 +27,11 @@ _REMARKS = {
     "_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache",
     "__version__", "_commit_hash",
 }  # fmt: skip
+# In the order in which sentence-transformers joins their vectors.
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
@@ -121,9 +122,10 @@ class ModelFiles:
         for module in self.modules:
             if module.kind == "Pooling":
                 mode = module.config.get("pooling_mode")
-                modes = [mode] if isinstance(mode, str) else list(mode or ())
-                modes += [name for flag, name in _POOLING_FLAGS.items() if module.config.get(flag)]
-                return "+".join(modes or ["mean"])
+                if mode is None:
+                    flags = _POOLING_FLAGS.items()
+                    mode = [name for flag, name in flags if module.config.get(flag)] or "mean"
+                return mode if isinstance(mode, str) else "+".join(mode)
         return None
 
     @property
@@ -157,15 +159,22 @@ class ModelFiles:
         limits = [
             self.modules[0].config.get("max_seq_length"),
             self._tokenizer_config.get("model_max_length"),
+            self.positions,
         ]
         # transformers writes 10^30 for "no limit".
         stated = [int(n) for n in limits if isinstance(n, int | float) and 0 < n < 1 << 31]
+        if isinstance(limits[0], int):
+            return min(int(limits[0]), self.positions or int(limits[0]))
+        return min(stated, default=None)
+
+    @property
+    def positions(self) -> int | None:
+        """How many positions the model knows: no input can be longer."""
         positions = self.text_config.get("max_position_embeddings")
-        if isinstance(positions, int) and positions > 0:
-            # RoBERTa and its kin keep the first positions for padding.
-            offset = 2 if self.architecture in _OFFSET_POSITIONS else 0
-            return min([*stated[:1], positions - offset])
-        return stated[0] if stated else None
+        if not isinstance(positions, int) or positions <= 0:
+            return None
+        # RoBERTa and its kin keep the first positions for padding.
+        return positions - (2 if self.architecture in _OFFSET_POSITIONS else 0)
 
     @cached_property
     def prompts(self) -> dict[str, str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embcli.core.pooling import normalize_rows, sum_rows
-from embcli.encoders import Kind
+from embcli.encoders import Kind, QuickEncoder
 from embcli.encoders.recipe import Recipe, file_fingerprint
 from embcli.errors import ModelError
 
@@ -27,7 +27,7 @@ _WORDS_PER_LINE = 128
 _CACHED_CHARACTERS = 1 << 24
 
 
-class StaticEncoder:
+class StaticEncoder(QuickEncoder):
     """Mean of static token vectors (WordLlama's l2_supercat table), L2-normalised.
 
     Weights and tokenizer are read out of the ``wordllama`` wheel without importing it (its own
@@ -48,7 +48,6 @@ class StaticEncoder:
     Literal ``<s>``, ``</s>`` and ``<unk>`` in a text are text, not control tokens.
     """
 
-    truncated = 0
     _sums: NDArray[np.float32]
     _counts: NDArray[np.int64]
 
@@ -67,6 +66,10 @@ class StaticEncoder:
     def dim(self) -> int:
         """Number of components of a vector."""
         return int(self._table.shape[1])
+
+    def tokenizer(self) -> Tokenizer:
+        """Tokenizer that counts a text's own tokens, without cutting."""
+        return self._tokenizer
 
     def recipe(self) -> Recipe:
         """Describe the space the vectors lie in."""

@@ -3,7 +3,7 @@
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -203,7 +203,7 @@ class TorchModel:
         return [m for m in self._model.modules() if isinstance(m, Transformer)]
 
     def _own_tokenizer(self) -> Tokenizer | None:
-        """A tokenizer that gives lists of numbers, if texts may take that way."""
+        """Make a tokenizer that gives lists of numbers, if texts may take that way."""
         first = next(iter(self._model))
         if not isinstance(first, Transformer) or first.query_expansion is not None:
             return None
@@ -278,7 +278,7 @@ class TorchModel:
     def _convert(self, dtype: torch.dtype, *, copied: bool = False) -> None:
         for transformer in self._transformers():
             if self._backbone_dtype() is not dtype:
-                model = copy.deepcopy(transformer.model) if copied else transformer.model
+                model: Any = copy.deepcopy(transformer.model) if copied else transformer.model
                 transformer.model = model.to(dtype)
 
     def _backbone_dtype(self) -> torch.dtype:
@@ -497,8 +497,9 @@ def _quiet() -> Iterator[None]:
     """Keep the libraries' chatter off stderr: it is for people who train models."""
     loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
     levels = [logger.level for logger in loggers]
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+    chatter: Any = transformers.utils.logging
+    bars = chatter.is_progress_bar_enabled()
+    chatter.disable_progress_bar()
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
@@ -509,4 +510,4 @@ def _quiet() -> Iterator[None]:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         if bars:
-            transformers.utils.logging.enable_progress_bar()
+            chatter.enable_progress_bar()

@@ -22,14 +22,6 @@ if TYPE_CHECKING:
 
     from embcli.encoders.torch_model import TorchModel
 
-# The command line's words for pooling, and sentence-transformers'.
-POOLING = {
-    "mean": "mean",
-    "cls": "cls",
-    "last": "lasttoken",
-    "max": "max",
-    "weighted-mean": "weightedmean",
-}
 INSTALL = "pip install 'embcli[transformers]'"
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 _REQUIRED = ("torch", "sentence_transformers")
@@ -68,7 +60,8 @@ class TransformerEncoder:
     Notes
     -----
     Documents get the model's prompt called "document", "passage" or "corpus", queries the one
-    called "query", else the default prompt. A prompt that is given replaces the model's.
+    called "query"; a model that has no such prompts, not even empty ones, may have a default
+    prompt for both. A prompt that is given replaces the model's.
     """
 
     costly = True
@@ -91,6 +84,9 @@ class TransformerEncoder:
         self._pooling = self._changed_pooling()
         self._layer = self._changed_layer()
         self._dims = self._changed_dims()
+        most = files.positions
+        if options.max_tokens is not None and most is not None and options.max_tokens > most:
+            raise UsageError(f"model {self._name!r} reads at most {most} tokens")
         self.normalized = files.normalizes or self._dims is not None
         if options.normalize is not None:
             self.normalized = options.normalize
@@ -111,20 +107,16 @@ class TransformerEncoder:
         """Whether inputs may be pictures."""
         return self.files.takes_images
 
-    @cached_property
+    @property
     def max_tokens(self) -> int | None:
-        """Most tokens of a document's own text that are read, prompt and special tokens aside."""
-        if self._limit is None:
-            return None
-        tokenizer = self.tokenizer()
-        if tokenizer is None:
-            return self._limit
-        around = len(tokenizer.encode(self._prompts["document"]).ids)
-        return max(1, self._limit - around)
+        """Most tokens of an input that are read, prompt and special tokens included."""
+        return self._options.max_tokens or self.files.max_tokens
 
     @property
-    def _limit(self) -> int | None:
-        return self._options.max_tokens or self.files.max_tokens
+    def tokens_around(self) -> int:
+        """How many tokens of a document are special ones or the prompt's."""
+        tokenizer = self.tokenizer()
+        return len(tokenizer.encode(self._prompts["document"]).ids) if tokenizer else 0
 
     def tokenizer(self) -> "Tokenizer | None":
         """Tokenizer that counts a text's own tokens, without cutting."""
@@ -150,7 +142,7 @@ class TransformerEncoder:
             "revision": _commit(self.files.directory),
             **self.files.fingerprints(remote_code=options.trust_remote_code),
             "prompts": self._prompts,
-            "max_tokens": self._limit,
+            "max_tokens": self.max_tokens,
             "layer": self._layer,
             "pooling": self._pooling or self.files.pooling,
             "dim": self.dim,
@@ -165,6 +157,17 @@ class TransformerEncoder:
     def facts(self) -> dict[str, Any]:
         """Device and precision of this run; empty if nothing had to be encoded."""
         return self._torch.facts() if "_torch" in vars(self) else {}
+
+    def space_notes(self) -> dict[str, Any]:
+        """Tell what makes later queries quick, once something has been encoded."""
+        if "_torch" not in vars(self):
+            return {}
+        return {"light": bool(self.light_agrees), "files": self.files.stamp}
+
+    def close(self) -> None:
+        """Stop processes that share the work."""
+        if "_torch" in vars(self):
+            self._torch.close()
 
     def encode(self, inputs: Sequence[Any], kind: Kind = "document") -> NDArray[np.float32]:
         """Encode texts or pictures; see `embcli.encoders.Encoder.encode`."""
@@ -194,7 +197,7 @@ class TransformerEncoder:
         if options.trust_remote_code or not LightModel.supports(self.files):
             return None
         return LightModel(
-            self.files, pooling=self._pooling, layer=self._layer, max_tokens=self._limit
+            self.files, pooling=self._pooling, layer=self._layer, max_tokens=self.max_tokens
         )
 
     def with_query_prompt(
@@ -237,7 +240,7 @@ class TransformerEncoder:
             self._options,
             pooling=self._pooling,
             layer=self._layer,
-            max_tokens=self._limit,
+            max_tokens=self.max_tokens,
             note=self._note,
             keep_exact=self.light is not None,
         )
@@ -262,10 +265,11 @@ class TransformerEncoder:
 
     def _own_prompt(self, names: Sequence[str]) -> str:
         prompts = self.files.prompts
-        for name in (*names, self.files.default_prompt_name):
-            if name in prompts:
-                return prompts[name]
-        return ""
+        own = [prompts[name] for name in names if name in prompts]
+        if not own:
+            return prompts.get(self.files.default_prompt_name or "", "")
+        # Empty ones may be there only because sentence-transformers writes them.
+        return next(filter(None, own), "")
 
     def _prompt_named(self, name: str | None) -> str:
         prompts = self.files.prompts
@@ -313,28 +317,8 @@ class TransformerEncoder:
         return wanted
 
 
-def options_of(recipe: Recipe) -> EncoderOptions:
-    """Options that make an encoder of the space of `recipe`, out of the same files."""
-    settings = recipe.settings
-    if "prompts" not in settings:
-        return EncoderOptions()
-    return EncoderOptions(
-        revision=settings["revision"],
-        prompt=settings["prompts"]["document"],
-        query_prompt=settings["prompts"]["query"],
-        dims=settings["dim"],
-        layer=settings["layer"],
-        pooling=settings["pooling"],
-        max_tokens=settings["max_tokens"],
-        normalize=settings["normalized"],
-        model_kwargs=settings.get("model_kwargs", {}),
-        processor_kwargs=settings.get("processor_kwargs", {}),
-        config_kwargs=settings.get("config_kwargs", {}),
-    )
-
-
 def _commit(directory: Path) -> str | None:
-    """The commit of a model in the hub's cache, which names its folder by it."""
+    """Read the commit of a model in the hub's cache off its folder's name."""
     return directory.name if directory.parent.name == "snapshots" else None
 
 

@@ -3,26 +3,38 @@
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB, DEFAULT_MODEL
-from embcli.encoders import Encoder, load_encoder
-from embcli.errors import InputError, StoreError, counted
+from embcli.encoders import CHANGES, Encoder, EncoderOptions, load_encoder, options_of
+from embcli.errors import InputError, StoreError, UsageError, counted
 from embcli.formats import Problem, ReadOptions
+from embcli.formats.images import load_image
 from embcli.formats.inputs import Inputs, expand
 from embcli.formats.reader import Reader
-from embcli.store import Collection, Record, Store
+from embcli.pipelines.chunking import Chunker, Chunking, Span, pieces
+from embcli.store import Chunks, Collection, Record, Store
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from embcli.encoders.recipe import Recipe
+
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 _RECORDS_AT_ONCE = 8192
 _CHARACTERS_AT_ONCE = 1 << 23
+# A costly encoder begins with little, to find out how fast it is.
+_FIRST_CHARACTERS = 1 << 16
+_FEWEST_CHARACTERS = 1 << 13
+_SECONDS_AT_ONCE = 3.0
+_CHARACTERS_PER_IMAGE = 1 << 11
+_PIXELS_AT_ONCE = 1 << 27
 
 
 @dataclass
@@ -34,7 +46,9 @@ class EncodeReport:
     records : int
         Read and now in the collection: new, updated and unchanged ones together.
     encoded : int
-        Of these, how many texts went through the encoder.
+        Of these, how many texts or pictures went through the encoder.
+    chunks : int
+        Into how many chunks these were cut, if they were.
     reused : int
         How many needed no encoding, because the store had the vector of their text.
     updated : int
@@ -44,7 +58,7 @@ class EncodeReport:
     malformed : int
         Those of the skipped that could not be read.
     truncated : int
-        Texts cut to the model's maximum length.
+        Texts, or chunks of texts, cut to the model's maximum length.
     pruned : int
         Deleted because they vanished from the source.
     total : int
@@ -54,6 +68,7 @@ class EncodeReport:
 
     records: int = 0
     encoded: int = 0
+    chunks: int = 0
     reused: int = 0
     updated: int = 0
     skipped: int = 0
@@ -64,11 +79,12 @@ class EncodeReport:
     seconds: float = 0.0
 
     def __str__(self) -> str:
+        chunks = f" in {counted(self.chunks, 'chunk')}" if self.chunks else ""
         pruned = f", pruned {self.pruned:,}" if self.pruned else ""
         return (
-            f"encoded {self.encoded:,}, reused {self.reused:,}, updated {self.updated:,}, "
-            f"skipped {self.skipped:,}, truncated {self.truncated:,}{pruned} "
-            f"in {self.seconds:.2f} s"
+            f"encoded {self.encoded:,}{chunks}, reused {self.reused:,}, "
+            f"updated {self.updated:,}, skipped {self.skipped:,}, "
+            f"truncated {self.truncated:,}{pruned} in {self.seconds:.2f} s"
         )
 
 
@@ -79,7 +95,7 @@ class Listeners:
     Attributes
     ----------
     note : callable
-        Told what was found out about the input.
+        Told what was found out about the input and the model.
     problem : callable
         Told of every record skipped.
     progress : callable
@@ -91,13 +107,27 @@ class Listeners:
     progress: Callable[[int, int, int], None] = lambda done, total, records: None
 
 
+@dataclass(frozen=True)
+class ChunkRow:
+    """A chunk as `encode` would cut it; `tokens` is None where the model has none."""
+
+    id: str
+    number: int
+    start: int
+    end: int
+    tokens: int | None
+    text: str
+
+
 def encode(
     inputs: Paths,
     *,
     db: str | os.PathLike[str] = DEFAULT_DB,
     collection: str = DEFAULT_COLLECTION,
     model: str | None = None,
-    dtype: str | None = None,
+    options: EncoderOptions | None = None,
+    chunk: str | None = None,
+    storage: str | None = None,
     read: ReadOptions | None = None,
     strict: bool = False,
     prune: bool = False,
@@ -118,7 +148,12 @@ def encode(
         Created if it does not exist.
     model : str, optional
         The collection's own if it exists, else "static".
-    dtype : {"float32", "float16"}, optional
+    options : EncoderOptions, optional
+        How to load and change the model; what is left out is as in the collection, if it exists.
+    chunk : str, optional
+        Cut texts, as in ``tokens=256,overlap=32``: see `embcli.pipelines.chunking.Chunking`. As
+        in the collection, if it exists.
+    storage : {"float32", "float16"}, optional
         How a new collection stores vectors.
     read : ReadOptions, optional
     strict : bool
@@ -140,23 +175,31 @@ def encode(
     """
     started = time.perf_counter()
     listeners = listeners or Listeners()
-    found = _expand(inputs, db, listeners, may_be_empty=prune)
+    encoder, chunking = _prepare(db, collection, model, options, chunk, listeners)
+    found = _expand(inputs, db, listeners, images=encoder.takes_images, may_be_empty=prune)
     reader = Reader(found.sources, read, listeners.note)
     sizes = sum(source.size for source in found.sources)
-    encoder = load_encoder(model or _model_of(db, collection) or DEFAULT_MODEL)
     arguments = {
         "inputs": _as_list(inputs), "model": model, "strict": strict, "prune": prune,
-        "read": asdict(read or ReadOptions()),
+        "chunk": chunk, "read": asdict(read or ReadOptions()),
     }  # fmt: skip
-    with Store(db) as store:
-        target = store.create_collection(collection, encoder.recipe(), dtype)
+    with closing(encoder), Store(db) as store:
+        chunker = None if chunking is None else Chunker(chunking, encoder)
+        target = store.create_collection(
+            collection, encoder.recipe(), storage, chunking.json if chunking else None
+        )
         with store.run("encode", collection, arguments) as counts:
             report = EncodeReport()
-            writer = _Writer(store, target, encoder, report, listeners, strict)
-            for batch in _batches(chain(found.problems, reader)):
-                writer.take(batch)
-                store.index_texts()
-                listeners.progress(reader.bytes_read, sizes, report.records)
+            batches = _Batches(chain(found.problems, reader), costly=encoder.costly)
+            with _Writer(store, target, encoder, chunker, report, listeners, strict) as writer:
+                for batch in chain(batches, [None]):
+                    if batch is None:
+                        writer.finish()
+                    else:
+                        writer.take(batch)
+                        batches.pace(writer.pace)
+                    store.index_texts()
+                    listeners.progress(reader.bytes_read, sizes, report.records)
             if prune and report.malformed:
                 skipped = counted(report.malformed, "record")
                 listeners.note(f"nothing pruned, because {skipped} had to be skipped")
@@ -167,7 +210,9 @@ def encode(
                 listeners.note(f"{replaced} of the same id came from another file before")
             report.total = len(target)
             report.seconds = round(time.perf_counter() - started, 3)
-            counts.update(asdict(report))
+            counts.update(asdict(report) | encoder.facts())
+            if notes := encoder.space_notes():
+                store.note_space(encoder.recipe().hash, **notes)
     return report
 
 
@@ -175,6 +220,10 @@ def preview(
     inputs: Paths,
     *,
     db: str | os.PathLike[str] = DEFAULT_DB,
+    collection: str = DEFAULT_COLLECTION,
+    model: str | None = None,
+    options: EncoderOptions | None = None,
+    chunk: str | None = None,
     read: ReadOptions | None = None,
     strict: bool = False,
     listeners: Listeners | None = None,
@@ -184,13 +233,14 @@ def preview(
 
     Parameters
     ----------
-    inputs, db, read, strict, listeners
+    inputs, db, collection, model, options, chunk, read, strict, listeners
         As for `encode`; `db` need not exist.
     limit : int
         How many records.
     """
     listeners = listeners or Listeners()
-    found = _expand(inputs, db, listeners)
+    encoder, _ = _prepare(db, collection, model, options, chunk, listeners)
+    found = _expand(inputs, db, listeners, images=encoder.takes_images)
     first: dict[str, Record] = {}
     for result in chain(found.problems, Reader(found.sources, read, listeners.note)):
         if isinstance(result, Record) and result.id in first:
@@ -206,6 +256,58 @@ def preview(
             return
 
 
+def preview_chunks(
+    inputs: Paths,
+    *,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    collection: str = DEFAULT_COLLECTION,
+    model: str | None = None,
+    options: EncoderOptions | None = None,
+    chunk: str | None = None,
+    read: ReadOptions | None = None,
+    strict: bool = False,
+    listeners: Listeners | None = None,
+    limit: int = 10,
+) -> Iterator[ChunkRow]:
+    """Cut the first records as `encode` would, and store nothing.
+
+    Parameters
+    ----------
+    inputs, db, collection, model, options, chunk, read, strict, listeners
+        As for `encode`; `db` need not exist.
+    limit : int
+        How many records.
+
+    Raises
+    ------
+    UsageError
+        It is not said how to cut.
+    """
+    encoder, chunking = _prepare(db, collection, model, options, chunk, listeners or Listeners())
+    if chunking is None:
+        raise UsageError("say how to cut the texts", hint="--chunk tokens=256,overlap=32")
+    chunker, tokenizer = Chunker(chunking, encoder), encoder.tokenizer()
+    for record in preview(
+        inputs,
+        db=db,
+        collection=collection,
+        model=model,
+        options=options,
+        read=read,
+        strict=strict,
+        listeners=listeners,
+        limit=limit,
+    ):
+        spans = chunker.spans(record.text)
+        for number, (start, end) in enumerate(spans):
+            text = record.text[start:end]
+            tokens = None
+            if tokenizer is not None:
+                own = len(tokenizer.encode(text, add_special_tokens=False).ids)
+                tokens = own + encoder.tokens_around
+            yield ChunkRow(record.id, number, start, end, tokens, text)
+
+
 def _as_list(inputs: Paths) -> list[str]:
     if isinstance(inputs, str | os.PathLike):
         return [os.fspath(inputs)]
@@ -217,78 +319,184 @@ def _expand(
     db: str | os.PathLike[str],
     listeners: Listeners,
     *,
+    images: bool,
     may_be_empty: bool = False,
 ) -> Inputs:
-    found = expand(
-        _as_list(inputs), os.path.dirname(os.path.abspath(db)), may_be_empty=may_be_empty
-    )
+    base = os.path.dirname(os.path.abspath(db))
+    found = expand(_as_list(inputs), base, may_be_empty=may_be_empty, images=images)
     if found.ignored:
         files = counted(found.ignored, "file")
-        listeners.note(f"passed over {files} that no reader of JSON, CSV or text is for")
+        listeners.note(f"passed over {files} that no reader is for")
+    if found.pictures:
+        pictures = counted(found.pictures, "picture")
+        listeners.note(f"passed over {pictures}: this model takes none (see: embcli models)")
     return found
 
 
-def _model_of(db: str | os.PathLike[str], collection: str) -> str | None:
-    """Return the model of a collection, if there is such a collection."""
+def _prepare(
+    db: str | os.PathLike[str],
+    collection: str,
+    model: str | None,
+    options: EncoderOptions | None,
+    chunk: str | None,
+    listeners: Listeners,
+) -> tuple[Encoder, Chunking | None]:
+    """Find the encoder and the chunking: as asked for, else as in the collection."""
+    options = options or EncoderOptions()
+    recipe, stored = _stored(db, collection)
+    if recipe is not None and model in (None, recipe.model):
+        model = recipe.model
+        options = _completed(options, options_of(recipe))
+    encoder = load_encoder(model or DEFAULT_MODEL, options, listeners.note)
+    spec = Chunking.from_json(stored) if stored else None
+    return encoder, spec if chunk is None else Chunking.parse(chunk)
+
+
+def _stored(db: str | os.PathLike[str], collection: str) -> "tuple[Recipe | None, str | None]":
+    """Return the recipe and the chunking of a collection, if there is such a collection."""
     if not os.path.exists(db) or os.path.getsize(db) == 0:
-        return None
+        return None, None
     try:
         with Store(db, readonly=True) as store:
-            return store.collection(collection).recipe.model
+            found = store.collection(collection)
+            return found.recipe, found.chunking
     except StoreError:
-        return None  # opening the store for writing, next, says what is wrong if anything is
+        return None, None  # opening the store for writing says what is wrong if anything is
 
 
-def _batches(results: Iterable[Record | Problem]) -> Iterator[list[Record | Problem]]:
-    batch: list[Record | Problem] = []
-    characters = 0
-    for result in results:
-        batch.append(result)
-        if isinstance(result, Record):
-            characters += len(result.text) + len(result.meta_json)
-        if len(batch) >= _RECORDS_AT_ONCE or characters >= _CHARACTERS_AT_ONCE:
+def _completed(options: EncoderOptions, stored: EncoderOptions) -> EncoderOptions:
+    """Take what the options leave open from those of the collection."""
+    empty = EncoderOptions()
+    left_open = {
+        field.name: getattr(stored, field.name)
+        for field in fields(options)
+        if field.name in CHANGES and getattr(options, field.name) == getattr(empty, field.name)
+    }
+    if options.prompt_name is not None:
+        left_open.pop("prompt", None)
+    return replace(options, **left_open)
+
+
+class _Batches:
+    """Groups what is read into batches that are encoded and committed together.
+
+    For a costly encoder they are as large as goes through it in a few seconds: that is how much
+    work an interruption may lose.
+    """
+
+    def __init__(self, results: Iterable[Record | Problem], *, costly: bool) -> None:
+        self._results = results
+        self._most = _FIRST_CHARACTERS if costly else _CHARACTERS_AT_ONCE
+
+    def __iter__(self) -> Iterator[list[Record | Problem]]:
+        batch: list[Record | Problem] = []
+        characters = pixels = 0
+        for result in self._results:
+            batch.append(result)
+            if isinstance(result, Record):
+                characters += _weight(result)
+                if result.image is not None:
+                    pixels += result.meta["width"] * result.meta["height"]
+            full = characters >= self._most or pixels >= _PIXELS_AT_ONCE
+            if full or len(batch) >= _RECORDS_AT_ONCE:
+                yield batch
+                batch, characters, pixels = [], 0, 0
+        if batch:
             yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+
+    def pace(self, characters_per_second: float | None) -> None:
+        """Adapt the size of batches to how fast they are encoded."""
+        if characters_per_second is not None:
+            wanted = int(characters_per_second * _SECONDS_AT_ONCE)
+            wanted = max(_FEWEST_CHARACTERS, min(wanted, 4 * self._most))
+            self._most = min(wanted, _CHARACTERS_AT_ONCE)
+
+
+def _weight(record: Record) -> int:
+    """Tell what encoding a record costs, in characters."""
+    if record.image is not None:
+        return _CHARACTERS_PER_IMAGE
+    return len(record.text) + len(record.meta_json)
+
+
+@dataclass
+class _Work:
+    """Records that need vectors, on their way through the encoder.
+
+    `spans` are how their texts are cut, if they are; `failed` says of those that will get no
+    vector why. `vectors` has a row for each record, or for each of its chunks.
+    """
+
+    records: list[Record]
+    spans: list[list[Span]] | None
+    failed: dict[str, str]
+    vectors: "Future[NDArray[np.float32]]"
 
 
 class _Writer:
-    """Takes batches of what was read through the encoder into the collection."""
+    """Takes batches of what was read through the encoder into the collection.
+
+    A costly encoder works in a thread of its own: while a batch goes through it, the next one is
+    read and the one before is written, so that it never waits for files or the store.
+    """
 
     def __init__(
         self,
         store: Store,
         target: Collection,
         encoder: Encoder,
+        chunker: Chunker | None,
         report: EncodeReport,
         listeners: Listeners,
         strict: bool,
     ) -> None:
         self._target = target
         self._encoder = encoder
+        self._chunker = chunker
         self._report = report
         self._listeners = listeners
         self._strict = strict
         self._seen = store.seen_ids()
+        self._thread = ThreadPoolExecutor(1, "encoder") if encoder.costly else None
+        self._under_way: tuple[list[Record], _Work] | None = None
         self.replaced = 0
+        self.pace: float | None = None
+
+    def __enter__(self) -> "_Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
 
     def take(self, batch: Sequence[Record | Problem]) -> None:
+        """Begin to encode a batch, and write the one before."""
         records: list[Record] = []
         for result in self._without_repeats(batch):
             if isinstance(result, Record):
                 records.append(result)
                 continue
-            self._report.skipped += 1
-            self._report.malformed += result.kind == "malformed"
             if self._strict:
-                self._store(records)
-                raise _stop_at(result)
-            if result.id is not None and self._target.sources([result.id]):
+                self._begin(records)
+                self.finish()
+            elif result.id is not None and self._target.sources([result.id]):
                 message = f"{result.message}; the one stored before stays (unless --prune)"
                 result = replace(result, message=message)
-            self._listeners.problem(result)
-        self._store(records)
+            self._skip(result)
+        self._begin(records)
+
+    def finish(self) -> None:
+        """Write what is under way."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            self._write(*under_way)
+
+    def _skip(self, problem: Problem) -> None:
+        self._report.skipped += 1
+        self._report.malformed += problem.kind == "malformed"
+        if self._strict:
+            raise _stop_at(problem)
+        self._listeners.problem(problem)
 
     def _without_repeats(self, batch: Sequence[Record | Problem]) -> Iterator[Record | Problem]:
         """Replace records whose id was read before in this run by problems."""
@@ -298,6 +506,8 @@ class _Writer:
                 first.setdefault(result.id, result)
         before = self._seen.add(first)
         earlier = self._target.sources(before)
+        if self._under_way is not None:
+            earlier |= {record.id: record.source for record in self._under_way[0]}
         for result in batch:
             if isinstance(result, Record):
                 source = earlier.get(result.id)
@@ -308,47 +518,117 @@ class _Writer:
                     continue
             yield result
 
-    def _store(self, records: list[Record]) -> None:
+    def _begin(self, records: list[Record]) -> None:
+        """Hand a batch to the encoder, then write the one before."""
         if not records:
             return
-        vectors: dict[str, NDArray[np.float32]] = {}
-        empty: set[str] = set()
+        new = self._target.missing(records)
+        if self._under_way is not None:
+            coming = {record.hash for record in self._under_way[1].records}
+            new = [record for record in new if record.hash not in coming]
+        work = self._submit(new)
+        self.finish()
+        self._under_way = records, work
+        if self._thread is None:
+            self.finish()
+
+    def _submit(self, records: Sequence[Record]) -> _Work:
+        """Prepare what the encoder takes, and hand it over."""
+        failed: dict[str, str] = {}
+        taken: list[Record] = []
+        inputs: list[list[Any]] = []
+        spans: list[list[Span]] = []
+        for record in records:
+            if record.image is not None:
+                try:
+                    inputs.append([load_image(record.image)])
+                except InputError as error:
+                    failed[record.hash] = error.message
+                    continue
+                spans.append([(0, len(record.text))])
+            elif self._chunker is None:
+                inputs.append([record.text])
+            else:
+                spans.append(self._chunker.spans(record.text))
+                inputs.append(pieces(record.text, spans[-1]))
+            taken.append(record)
+        flat = list(chain.from_iterable(inputs))
+        weight = sum(map(_weight, taken))
+        if self._thread is not None:
+            vectors = self._thread.submit(self._encode, flat, weight)
+        else:
+            vectors = Future()
+            vectors.set_result(self._encode(flat, weight))
+        return _Work(taken, spans if self._chunker is not None else None, failed, vectors)
+
+    def _encode(self, inputs: list[Any], weight: int) -> "NDArray[np.float32]":
+        """Encode texts and pictures, which may be mixed."""
+        import numpy as np
+
+        started = time.perf_counter()
+        is_text = np.fromiter((isinstance(item, str) for item in inputs), np.bool_, len(inputs))
+        vectors = np.empty((len(inputs), self._encoder.dim), np.float32)
+        for chosen in (is_text, ~is_text):
+            if chosen.any():
+                some = [inputs[i] for i in np.flatnonzero(chosen).tolist()]
+                vectors[chosen] = self._encoder.encode(some)
+        if inputs:
+            self.pace = weight / (time.perf_counter() - started)
+        return vectors
+
+    def _write(self, records: Sequence[Record], work: _Work) -> None:
+        vectors: dict[str, NDArray[np.float32] | Chunks] = {}
+        failed: dict[str, str] = {}
         while True:
-            self._encode(self._target.missing(records), vectors, empty)
-            kept = [record for record in records if record.hash not in empty]
+            self._collect(work, vectors, failed)
+            kept = [record for record in records if record.hash not in failed]
             written = self._target.write(kept, vectors)
             if written is not None:
                 break
+            # Another process changed the store meanwhile, or what was to come from the batch
+            # before turned out to have nothing in it.
+            missing = self._target.missing(kept)
+            work = self._submit([record for record in missing if record.hash not in vectors])
         for record in records:
-            if record.hash in empty:
-                self._report.skipped += 1
-                source, _, line = record.source.rpartition(":")
-                message = f"record {record.id!r} has nothing to encode"
-                self._listeners.problem(Problem(source, int(line or 0), message, "empty"))
+            if record.hash in failed:
+                self._skip(_failure(record, failed[record.hash]))
         self._report.records += len(kept)
         self._report.reused += len(kept) - len(vectors)
         self._report.encoded += len(vectors)
+        self._report.chunks += sum(isinstance(v, Chunks) and len(v.spans) for v in vectors.values())
+        self._report.truncated = self._encoder.truncated
         self._report.updated += written.changed + written.refreshed
         self.replaced += written.replaced
 
-    def _encode(
+    def _collect(
         self,
-        records: Sequence[Record],
-        vectors: dict[str, Any],
-        empty: set[str],
+        work: _Work,
+        vectors: "dict[str, NDArray[np.float32] | Chunks]",
+        failed: dict[str, str],
     ) -> None:
-        new = [r for r in records if r.hash not in vectors and r.hash not in empty]
-        if not new:
-            return
-        cut_before = self._encoder.truncated
-        for record, vector in zip(
-            new, self._encoder.encode([r.text for r in new], "document"), strict=True
-        ):
-            if vector.any():
-                vectors[record.hash] = vector
+        """Wait for the encoder, and sort its rows by what they belong to."""
+        import numpy as np
+
+        rows = work.vectors.result()
+        failed |= work.failed
+        start = 0
+        for i, record in enumerate(work.records):
+            end = start + (1 if work.spans is None else len(work.spans[i]))
+            own = rows[start:end]
+            start = end
+            if not own.any():
+                failed[record.hash] = ""
+            elif work.spans is None:
+                vectors[record.hash] = own[0]
             else:
-                empty.add(record.hash)
-        self._report.truncated += self._encoder.truncated - cut_before
+                vectors[record.hash] = Chunks(own, np.array(work.spans[i], np.int64))
+
+
+def _failure(record: Record, reason: str) -> Problem:
+    source, _, line = record.source.rpartition(":")
+    if reason:
+        return Problem(source, int(line or 0), reason)
+    return Problem(source, int(line or 0), f"record {record.id!r} has nothing to encode", "empty")
 
 
 def _stop_at(problem: Problem) -> InputError:

@@ -1,0 +1,271 @@
+"""Queries into the space of a collection, as quickly as can be."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embcli.encoders import MODELS, Encoder, EncoderOptions, load_encoder, options_of
+from embcli.errors import InputError, ModelError, StoreError, UsageError
+from embcli.store import Collection, Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embcli.encoders.transformer import TransformerEncoder
+
+# So many queries are worth the seconds that it takes to load the full model.
+_LIGHT_QUERIES = 256
+
+
+@dataclass(frozen=True)
+class QueryOptions:
+    """How queries are encoded.
+
+    Attributes
+    ----------
+    model : str, optional
+        Where the collection's model is, if not where it was.
+    device : str, optional
+        As PyTorch names them.
+    prompt, prompt_name : str, optional
+        What precedes queries, instead of the prompt that belongs to the collection's space.
+    trust_remote_code : bool
+        Run code that comes with the model.
+    cache : bool
+        Take vectors of queries asked before from the store, and keep new ones there.
+    """
+
+    model: str | None = None
+    device: str | None = None
+    prompt: str | None = None
+    prompt_name: str | None = None
+    trust_remote_code: bool = False
+    cache: bool = True
+
+
+class QueryEncoder:
+    """Encodes queries into the space of a collection.
+
+    Of a costly model, queries whose vectors are in the store's cache need nothing at all; others
+    take its light path, where there is one that was found to agree when the collection was
+    encoded; many queries, pictures and all other models take the full one.
+
+    Parameters
+    ----------
+    store : Store
+    collection : Collection
+    options : QueryOptions
+    note : callable
+        Told what a user should know of how the model is run.
+
+    Attributes
+    ----------
+    space : str
+        The hash of the space's recipe.
+    new : dict
+        Vectors that had to be computed and are worth keeping, by what they are of.
+
+    Raises
+    ------
+    UsageError
+        The options do not fit the collection.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        collection: Collection,
+        options: QueryOptions,
+        note: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self._store = store
+        self._collection = collection
+        self._options = options
+        self._note = note
+        self._recipe = collection.recipe
+        self._name = options.model or self._recipe.model
+        self._is_builtin = self._recipe.model in MODELS
+        self.space = self._recipe.hash
+        self.new: dict[str, NDArray[np.float32]] = {}
+        if self._name != self._recipe.model and (self._is_builtin or self._name in MODELS):
+            raise self._wrong_model()
+        if self._is_builtin and (options.prompt or options.prompt_name):
+            raise UsageError(f"model {self._name!r} has no --prompt; it is for transformer models")
+
+    def encode(self, queries: Sequence[str]) -> "NDArray[np.float32]":
+        """Encode texts, shape (len(queries), dim).
+
+        Raises
+        ------
+        UsageError
+            A query has no text, or there is no such prompt.
+        ModelError
+            The model is not here, or is not the one that made the collection.
+        """
+        for query in queries:
+            if not query.strip():
+                raise UsageError("the query is empty")
+        if self._is_builtin:
+            return self._encoder.encode(queries, "query")
+        hashes = [_hash("text", self._prompt, query) for query in queries]
+        return self._with_cache(hashes, queries, self._encode_texts)
+
+    def encode_file(self, path: str | os.PathLike[str]) -> "NDArray[np.float32]":
+        """Encode what is in a file, a picture or a text, as a document; shape (1, dim).
+
+        Raises
+        ------
+        InputError
+            The file cannot be read, or has no text.
+        ModelError
+            The model is not here, or is not the one that made the collection.
+        UsageError
+            It is a picture, and the model takes none.
+        """
+        from embcli.formats.images import load_image
+        from embcli.formats.inputs import is_picture
+        from embcli.formats.source import read_text
+
+        if not is_picture(path):
+            return self._encoder.encode([read_text(path)], "document")
+        if not self._encoder.takes_images:
+            raise UsageError(f"model {self._name!r} takes no pictures", hint="embcli models")
+        try:
+            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
+        return self._with_cache(
+            [_hash("image", digest)],
+            [path],
+            lambda paths: self._encoder.encode([load_image(path) for path in paths]),
+        )
+
+    @cached_property
+    def _prompt(self) -> str:
+        if self._options.prompt is not None:
+            return self._options.prompt
+        if self._options.prompt_name is not None:
+            return self._transformer.query_prompt
+        return str(self._recipe.settings["prompts"]["query"])
+
+    def _with_cache(
+        self,
+        hashes: Sequence[str],
+        inputs: Sequence[Any],
+        encode: Callable[[Sequence[Any]], "NDArray[np.float32]"],
+    ) -> "NDArray[np.float32]":
+        import numpy as np
+
+        found: dict[str, NDArray[np.float32]] = {}
+        if self._options.cache:
+            found = self._store.cached_queries(self.space, hashes)
+        missing = {h: item for h, item in zip(hashes, inputs, strict=True) if h not in found}
+        if missing:
+            self.new = dict(zip(missing, encode(list(missing.values())), strict=True))
+        vectors = [found[h] if h in found else self.new[h] for h in hashes]
+        return np.stack(vectors) if vectors else np.empty((0, self._recipe.dim), np.float32)
+
+    def _encode_texts(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        encoder = self._transformer
+        facts = self._store.space_facts(self._recipe.hash)
+        agrees = facts is not None and facts.light
+        if agrees and len(texts) <= _LIGHT_QUERIES and encoder.light is not None:
+            return encoder.encode_lightly(texts)
+        return encoder.encode(texts, "query")
+
+    @property
+    def _transformer(self) -> "TransformerEncoder":
+        from embcli.encoders.transformer import TransformerEncoder
+
+        assert isinstance(self._encoder, TransformerEncoder)
+        return self._encoder
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        """The collection's model, made sure to be that."""
+        from embcli.encoders.transformer import TransformerEncoder
+
+        options = EncoderOptions()
+        if not self._is_builtin:
+            self._check_known()
+            options = replace(
+                options_of(self._recipe),
+                device=self._options.device,
+                trust_remote_code=self._options.trust_remote_code,
+            )
+        encoder = load_encoder(self._name, options, self._note)
+        if not self._is_unchanged(encoder) and encoder.recipe().hash != self._recipe.hash:
+            raise self._changed_model(encoder)
+        if isinstance(encoder, TransformerEncoder) and (
+            self._options.prompt is not None or self._options.prompt_name is not None
+        ):
+            return encoder.with_query_prompt(self._options.prompt, self._options.prompt_name)
+        return encoder
+
+    def _is_unchanged(self, encoder: Encoder) -> bool:
+        """Whether the files of the model are those that made the collection, by their stamp.
+
+        That spares reading them whole to see.
+        """
+        from embcli.encoders.transformer import TransformerEncoder
+
+        facts = self._store.space_facts(self._recipe.hash)
+        if facts is None or not isinstance(encoder, TransformerEncoder):
+            return False
+        same_code = self._options.trust_remote_code == ("code" in self._recipe.settings)
+        return bool(facts.files) and facts.files == encoder.files.stamp and same_code
+
+    def _check_known(self) -> None:
+        """Refuse models that only their makers could run, such as imported vectors' ones."""
+        if "prompts" not in self._recipe.settings:
+            raise ModelError(
+                f"the vectors of collection {self._collection.name!r} were made by "
+                f"{self._recipe.model!r}, which is not here to encode a query",
+                hint="embcli search --like ID",
+            )
+        if "code" in self._recipe.settings and not self._options.trust_remote_code:
+            raise ModelError(
+                f"model {self._name!r} comes with code of its own",
+                hint="if you trust it: --trust-remote-code",
+            )
+
+    def _wrong_model(self) -> UsageError:
+        name = self._collection.name
+        return UsageError(
+            f"collection {name!r} was encoded with {self._recipe.model!r}, not {self._name!r}",
+            hint=f"embcli encode FILE --model {self._name} --collection NEW",
+        )
+
+    def _changed_model(self, encoder: Encoder) -> UsageError | ModelError:
+        if self._options.model is not None:
+            return self._wrong_model()
+        differences = "; ".join(self._recipe.differences(encoder.recipe()))
+        return ModelError(
+            f"the installed model {self._name!r} is not the one that made collection "
+            f"{self._collection.name!r} ({differences})",
+            hint="encode the files again into a new --collection",
+        )
+
+
+def keep(db: str | os.PathLike[str], encoder: QueryEncoder) -> None:
+    """Keep the vectors of new queries in the store, if it can be written just now.
+
+    Parameters
+    ----------
+    db : path
+    encoder : QueryEncoder
+        That has been used, and whose store is closed.
+    """
+    if encoder.new:
+        with suppress(StoreError), Store(db, timeout=0.1) as store:
+            store.cache_queries(encoder.space, encoder.new)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
