@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from embcli.errors import InputError
+from embcli.errors import InputError, counted
 from embcli.formats import Problem
 
 FORMATS_BY_SUFFIX = {
@@ -22,6 +22,8 @@ FORMATS_BY_SUFFIX = {
     ".md": "text",
     ".markdown": "text",
 }
+IMAGE = "image"
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 STDIN = "stdin"
 
@@ -61,12 +63,16 @@ class Inputs:
         Folders that could not be read.
     ignored : int
         Files in folders that no reader is for.
+    pictures : int
+        Pictures in folders and among those that match a pattern, passed over because they were
+        not asked for.
     """
 
     base: str
     sources: list[Source] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     ignored: int = 0
+    pictures: int = 0
     _scopes: list[Callable[[str], bool]] = field(default_factory=list)
 
     def vanished_from(self, names: Iterable[str]) -> list[str]:
@@ -85,7 +91,11 @@ class Inputs:
 
 
 def expand(
-    arguments: Iterable[str], base: str | os.PathLike[str] = ".", *, may_be_empty: bool = False
+    arguments: Iterable[str],
+    base: str | os.PathLike[str] = ".",
+    *,
+    may_be_empty: bool = False,
+    images: bool = False,
 ) -> Inputs:
     """Turn arguments into sources: files as given, directories and globs sorted by name.
 
@@ -98,11 +108,14 @@ def expand(
         With the folder of the store, a file has one name wherever the command is run.
     may_be_empty : bool
         Whether a directory or pattern may hold no file.
+    images : bool
+        Whether the model takes pictures. If not, those in directories are passed over.
 
     Raises
     ------
     InputError
-        A path does not exist, or a pattern or directory holds no file that can be read.
+        A path does not exist, or a pattern or directory holds no file that can be read, or a
+        picture is named that is not to be read.
     """
     inputs = Inputs(os.path.abspath(base))
     sources: dict[str, Source] = {}
@@ -111,7 +124,7 @@ def expand(
             found = {STDIN: Source(STDIN, None)}
             inputs._scopes.append(STDIN.__eq__)
         else:
-            paths = _paths(argument, inputs, may_be_empty)
+            paths = _paths(argument, inputs, may_be_empty, images)
             found = {(name := _name(path, inputs.base)): Source(name, path) for path in paths}
         for name, source in found.items():
             sources.setdefault(name, source)
@@ -119,26 +132,44 @@ def expand(
     return inputs
 
 
-def _paths(argument: str, inputs: Inputs, may_be_empty: bool) -> list[Path]:
+def _paths(argument: str, inputs: Inputs, may_be_empty: bool, images: bool) -> list[Path]:
     name = _name(argument, inputs.base)
     if os.path.isdir(argument):
         inputs._scopes.append(lambda other: _is_below(other, name))
         known = _walk(argument, inputs)
+        read = _without_pictures(argument, known, inputs, may_be_empty, images)
         if not known and not may_be_empty and not inputs.problems:
             raise InputError(
                 f"{argument}: no file in this directory has a name ending in one of "
                 f"{' '.join(FORMATS_BY_SUFFIX)} (or those with {' '.join(COMPRESSIONS)})"
+                f"{' or ' + ' '.join(IMAGE_SUFFIXES) if images else ''}"
             )
-        return known
+        return read
     if os.path.exists(argument):
         inputs._scopes.append(name.__eq__)
-        return [Path(argument)]
+        return _without_pictures(argument, [Path(argument)], inputs, False, images)
     is_pattern = glob.escape(argument) != argument
     inputs._scopes.append(lambda other: _matches(other.split("/"), name.split("/")))
     matches = sorted(path for path in glob.iglob(argument, recursive=True) if os.path.isfile(path))
     if not matches and not (is_pattern and may_be_empty):
         raise InputError(f"{argument}: no such file or directory")
-    return [Path(match) for match in matches]
+    return _without_pictures(argument, list(map(Path, matches)), inputs, may_be_empty, images)
+
+
+def _without_pictures(
+    argument: str, paths: list[Path], inputs: Inputs, may_be_empty: bool, images: bool
+) -> list[Path]:
+    """Pass over pictures unless the model takes them, but not if there is nothing else."""
+    if images:
+        return paths
+    others = [path for path in paths if _format_of_name(path.name) != IMAGE]
+    if paths and not others and not may_be_empty:
+        what = "this model takes no images"
+        if paths != [Path(argument)]:
+            what += f", and {counted(len(paths), 'picture')} is all there is"
+        raise InputError(f"{argument}: {what}", hint="name a model that does, with --model")
+    inputs.pictures += len(paths) - len(others)
+    return others
 
 
 def _walk(directory: str, inputs: Inputs) -> list[Path]:
@@ -190,6 +221,8 @@ def _matches(name: list[str], pattern: list[str]) -> bool:
 
 def _format_of_name(name: str) -> str | None:
     stem, suffix = os.path.splitext(name.lower())
+    if suffix in IMAGE_SUFFIXES:
+        return IMAGE
     if suffix in COMPRESSIONS:
         suffix = os.path.splitext(stem)[1]
     return FORMATS_BY_SUFFIX.get(suffix)

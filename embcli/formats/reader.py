@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from embcli.errors import InputError, UsageError
-from embcli.formats import Item, Problem, ReadOptions, json_stream, jsonl, tabular, text
+from embcli.formats import Item, Problem, ReadOptions, images, json_stream, jsonl, tabular, text
 from embcli.formats.fields import ID_NAMES, TEXT_NAMES, map_fields
-from embcli.formats.inputs import Source
+from embcli.formats.inputs import IMAGE, Source
 from embcli.formats.source import ByteStream, open_source
 from embcli.store.records import Record
 
@@ -56,6 +56,10 @@ class Reader:
 
     def __iter__(self) -> Iterator[Record | Problem]:
         for source in self._sources:
+            if source.path and source.format == IMAGE:
+                yield images.read(source.path, source.name)
+                self._finished += source.size
+                continue
             line = 1
             try:
                 with open_source(source, self._options.encoding) as stream:

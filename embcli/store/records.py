@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 
@@ -20,12 +21,15 @@ class Record:
         JSON-serialisable.
     source : str
         Where it came from, ``file:line``.
+    image : Path, optional
+        The file, if the record is a picture; its text is then the name. Not stored.
     """
 
     id: str
     text: str
     meta: dict[str, Any] = field(default_factory=dict)
     source: str = ""
+    image: Path | None = field(default=None, compare=False)
 
     def row(self) -> dict[str, Any]:
         """Give the record as commands show it."""
@@ -33,8 +37,12 @@ class Record:
 
     @cached_property
     def hash(self) -> str:
-        """128-bit BLAKE2b of the text, in hexadecimal: equal texts share one vector."""
-        return hashlib.blake2b(self.text.encode(), digest_size=16).hexdigest()
+        """128-bit BLAKE2b of what is encoded, in hexadecimal: equal texts share one vector.
+
+        Of a picture the file is hashed as it is, whatever its name; it is read once.
+        """
+        content = b"image:" + self.image.read_bytes() if self.image else self.text.encode()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     @cached_property
     def meta_json(self) -> str:
