@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,24 @@ _MANY_TIES = 1 << 14
 
 @dataclass(frozen=True)
 class Candidates:
-    """The best of one query: keys int64 and scores float64, shape (n,), in no order."""
+    """The best of one query, in no order.
+
+    Attributes
+    ----------
+    keys : int64 array, shape (n,)
+    scores : float64 array, shape (n,)
+    places : int64 array, shape (n,)
+        Which vector has the score: the place given with it, the lowest where several of a key
+        tie.
+    """
 
     keys: NDArray[np.int64]
     scores: NDArray[np.float64]
+    places: NDArray[np.int64]
 
 
 class TopK:
-    """Keep the `k` best of each query, and every other vector that ties with the k-th.
+    """Keep the `k` best keys of each query, and every other that ties with the k-th.
 
     Parameters
     ----------
@@ -41,14 +52,18 @@ class TopK:
     names : callable, optional
         Takes a list of keys and returns a mapping from key to name. Asked only when ties at the
         end become many: of these, those with the smallest names are kept.
+    shared : bool
+        Whether several vectors may have the same key. The score of a key is then the best of
+        its vectors', wherever they come.
 
     Notes
     -----
     A block is first scored in float32 by one matrix product. Whatever comes within `slack` of
     the k-th best so far is scored again in float64, by itself, so that results depend neither
-    on how vectors are divided into blocks nor on the BLAS at hand. Cosine with a vector of
-    zeros is 0. Cost: O(n_queries · n · dim) time and O(n_queries · (k + block)) memory, provided
-    that `names` is given or ties are few.
+    on how vectors are divided into blocks nor on the BLAS at hand. Where keys are shared, the
+    k-th best is that of k distinct keys. Cosine with a vector of zeros is 0. Cost:
+    O(n_queries · n · dim) time and O(n_queries · (k + block)) memory, provided that `names` is
+    given or ties are few.
     """
 
     def __init__(
@@ -60,6 +75,7 @@ class TopK:
         unit: bool = True,
         slack: float = 1e-5,
         names: Callable[[list[int]], Mapping[int, str]] | None = None,
+        shared: bool = False,
     ) -> None:
         exact = np.asarray(queries, np.float64)
         norms = np.linalg.norm(exact, axis=1, keepdims=True)
@@ -67,41 +83,60 @@ class TopK:
         self._coarse = self._exact.astype(np.float32)
         self._k = min(k, np.iinfo(np.int64).max)
         self._names = names
+        self._shared = shared
         self._unit = unit
         self._slack = slack
         self._threshold = -np.inf if threshold is None else threshold
         n = len(exact)
         self._floor = np.full(n, self._threshold)
-        self._queries = np.empty(0, np.int64)
-        self._keys = np.empty(0, np.int64)
-        self._scores = np.empty(0, np.float64)
-        self._new: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+        none = np.empty(0, np.int64)
+        self._kept = _Found(none, none, np.empty(0, np.float64), none)
+        self._new: list[_Found] = []
+        self._seen = 0
 
-    def add(self, keys: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(
+        self,
+        keys: NDArray[np.int64],
+        vectors: NDArray[np.float32],
+        places: NDArray[np.int64] | None = None,
+    ) -> None:
         """Take in a block.
 
         Parameters
         ----------
         keys : int64 array, shape (n,)
         vectors : float32 array, shape (n, dim)
+        places : int64 array, shape (n,), optional
+            What to call each vector; by default the number of those that came before it.
         """
+        if places is None:
+            places = np.arange(self._seen, self._seen + len(keys))
+        self._seen += len(keys)
         scores = self._coarse @ vectors.T
         if not self._unit:
             norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
             scores /= np.where(norms > 0, norms, 1)
-        floor = self._floor
-        if len(keys) > self._k:
-            place = len(keys) - self._k
-            best = np.partition(scores, place, axis=1)[:, place] if self._is_open() else floor
-            floor = np.maximum(floor, best - self._slack)
+        floor, best, which = self._floor, scores, None
+        if self._is_open():
+            if self._shared:
+                best, which = _best_of_each_key(keys, scores)
+            place = best.shape[1] - self._k
+            if place > 0:
+                kth = np.partition(best, place, axis=1)[:, place]
+                floor = np.maximum(floor, kth - self._slack)
         rows, columns = np.nonzero(scores >= (floor - self._slack)[:, None])
+        if which is not None:
+            # While every key is welcome, many vectors would pass that are not their key's best.
+            near = scores[rows, columns] >= best[rows, which[columns]] - 2 * self._slack
+            rows, columns = rows[near], columns[near]
         if not len(rows):
             return
         exact = self._score(vectors, rows, columns)
         passed = exact >= self._floor[rows]
-        self._new.append((rows[passed], keys[columns[passed]], exact[passed]))
+        rows, columns = rows[passed], columns[passed]
+        self._new.append(_Found(rows, keys[columns], exact[passed], places[columns]))
         # Pruning sorts all candidates: worth it once there are half as many new ones.
-        if 2 * sum(len(new[0]) for new in self._new) >= len(self._floor) * self._k:
+        if 2 * sum(len(new.queries) for new in self._new) >= len(self._floor) * self._k:
             self._prune()
 
     def results(self) -> list[Candidates]:
@@ -109,9 +144,9 @@ class TopK:
         self._prune()
         if not len(self._floor):
             return []
-        order = np.argsort(self._queries, kind="stable")
-        ends = np.searchsorted(self._queries[order], np.arange(1, len(self._floor)))
-        return [Candidates(self._keys[part], self._scores[part]) for part in np.split(order, ends)]
+        order = np.argsort(self._kept.queries, kind="stable")
+        ends = np.searchsorted(self._kept.queries[order], np.arange(1, len(self._floor)))
+        return [Candidates(*self._kept.take(part)[1:]) for part in np.split(order, ends)]
 
     def _is_open(self) -> bool:
         """Whether some query has fewer than k candidates, so that its floor says little."""
@@ -131,33 +166,60 @@ class TopK:
 
     def _prune(self) -> None:
         """Drop what is no longer among the k best, and raise the floors."""
-        groups = zip((self._queries, self._keys, self._scores), *self._new, strict=True)
-        queries, keys, scores = (np.concatenate(group) for group in groups)
+        groups = zip(self._kept, *self._new, strict=True)
+        found = _Found._make(np.concatenate(group) for group in groups)
         self._new = []
-        order = np.lexsort((-scores, queries))
-        queries, keys, scores = queries[order], keys[order], scores[order]
+        if self._shared:
+            found = found.best_of_each_key()
+        order = np.lexsort((-found.scores, found.queries))
+        queries, scores = found.queries[order], found.scores[order]
         starts = np.searchsorted(queries, np.arange(len(self._floor)))
         counts = np.bincount(queries, minlength=len(self._floor))
         full = np.flatnonzero(counts >= self._k)
         self._floor[full] = scores[starts[full] + self._k - 1]
-        kept = scores >= self._floor[queries]
-        queries, keys, scores = queries[kept], keys[kept], scores[kept]
-        if self._names is not None and len(keys) > 2 * self._k * len(self._floor) + _MANY_TIES:
-            queries, keys, scores = self._without_ties(queries, keys, scores)
-        self._queries, self._keys, self._scores = queries, keys, scores
+        found = found.take(order[scores >= self._floor[queries]])
+        many = 2 * self._k * len(self._floor) + _MANY_TIES
+        if self._names is not None and len(found.keys) > many:
+            found = self._without_ties(found)
+        self._kept = found
 
-    def _without_ties(
-        self, queries: NDArray[np.int64], keys: NDArray[np.int64], scores: NDArray[np.float64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    def _without_ties(self, found: "_Found") -> "_Found":
         """Keep exactly k of each query, ties by name."""
         assert self._names is not None
-        distinct, which = np.unique(keys, return_inverse=True)
+        distinct, which = np.unique(found.keys, return_inverse=True)
         named = self._names(distinct.tolist())
         by_name = sorted(range(len(distinct)), key=lambda i: named[int(distinct[i])])
         place = np.empty(len(distinct), np.int64)
         place[by_name] = np.arange(len(distinct))
-        order = np.lexsort((place[which], -scores, queries))
-        queries, keys, scores = queries[order], keys[order], scores[order]
-        rank = np.arange(len(queries)) - np.searchsorted(queries, queries)
-        kept = rank < self._k
-        return queries[kept], keys[kept], scores[kept]
+        found = found.take(np.lexsort((place[which], -found.scores, found.queries)))
+        rank = np.arange(len(found.queries)) - np.searchsorted(found.queries, found.queries)
+        return found.take(rank < self._k)
+
+
+class _Found(NamedTuple):
+    """Vectors that are among the best, or may be: columns of equal length."""
+
+    queries: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    places: NDArray[np.int64]
+
+    def take(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> "_Found":
+        return _Found._make(column[which] for column in self)
+
+    def best_of_each_key(self) -> "_Found":
+        """Keep one of each query and key: the best, ties by place."""
+        found = self.take(np.lexsort((self.places, -self.scores, self.keys, self.queries)))
+        first = np.ones(len(found.keys), np.bool_)
+        first[1:] = (np.diff(found.queries) != 0) | (np.diff(found.keys) != 0)
+        return found.take(first)
+
+
+def _best_of_each_key(
+    keys: NDArray[np.int64], scores: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Of every query the best score of each key, and the column it is in for every vector."""
+    distinct, which = np.unique(keys, return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    starts = np.searchsorted(which[order], np.arange(len(distinct)))
+    return np.maximum.reduceat(np.take(scores, order, axis=1), starts, axis=1), which

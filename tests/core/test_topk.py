@@ -121,3 +121,98 @@ def test_many_ties_are_broken_by_name_on_the_way(monkeypatch):
         assert len(found.keys) <= 40
         best = sorted(zip(-found.scores, [names[k] for k in found.keys.tolist()], strict=True))[:5]
         assert [name for _, name in best] == [names[i] for i in expected]
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 300),
+    owners=st.integers(1, 60),
+    dim=st.integers(1, 12),
+    k=st.integers(1, 40),
+    size=st.integers(1, 100),
+    n_queries=st.integers(1, 4),
+    repeats=st.booleans(),
+    unit=st.booleans(),
+    runs=st.booleans(),
+    threshold=st.sampled_from([None, -0.5, 0.0, 0.4]),
+    named=st.booleans(),
+)
+@settings(max_examples=400, deadline=None)
+def test_shared_keys_equal_brute_force(
+    seed, n, owners, dim, k, size, n_queries, repeats, unit, runs, threshold, named
+):
+    """Vectors of one key lie together or anywhere, in one block or in several."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(n, dim)).astype(np.float32)
+    if repeats:
+        vectors = vectors[rng.integers(0, 1 + n // 4, n)]
+    if unit:
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    keys = rng.integers(0, owners, n) * 3
+    keys = np.sort(keys) if runs else keys
+    places = rng.permutation(n) + 1000
+    queries = rng.normal(size=(n_queries, dim)).astype(np.float32)
+    names = {int(key): f"{(int(key) * 7919) % 1009:04}" for key in keys}
+    options = {"unit": unit, "threshold": threshold}
+    with pytest.MonkeyPatch.context() as patch:
+        if named:
+            patch.setattr("embcli.core.topk._MANY_TIES", 0)
+            options["names"] = lambda keys: names
+        top = TopK(queries, k, shared=True, **options)
+        for start in range(0, n, size):
+            part = slice(start, start + size)
+            top.add(keys[part], vectors[part], places[part])
+        results = top.results()
+
+    def exact(x):
+        return x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+
+    for row, found in zip(
+        np.round(exact(queries) @ exact(vectors).T, DECIMALS), results, strict=True
+    ):
+        best = {}
+        for i in sorted(range(n), key=lambda i: (-row[i], places[i])):
+            best.setdefault(int(keys[i]), (row[i], int(places[i])))
+        expected = [
+            (key, score, place)
+            for key, (score, place) in sorted(best.items(), key=lambda b: (-b[1][0], names[b[0]]))
+            if threshold is None or score >= threshold
+        ][:k]
+        assert len(set(found.keys.tolist())) == len(found.keys) >= len(expected)
+        columns = zip(found.keys.tolist(), found.scores.tolist(), found.places, strict=True)
+        ours = sorted(columns, key=lambda c: (-c[1], names[c[0]]))[:k]
+        assert [(key, place) for key, _, place in ours] == [
+            (key, place) for key, _, place in expected
+        ]
+        np.testing.assert_allclose([c[1] for c in ours], [c[1] for c in expected], atol=2e-9)
+
+
+def test_one_key_with_most_of_the_best_vectors_takes_one_place():
+    rng = np.random.default_rng(4)
+    query = np.float32([[1, 0, 0]])
+    vectors = rng.normal(size=(6000, 3)).astype(np.float32)
+    vectors[:5000, 0] = 50  # near the query, all of one key
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    keys = np.concatenate([np.full(5000, 7), np.arange(100, 1100)])
+    shuffled = rng.permutation(6000)
+    keys, vectors = keys[shuffled], vectors[shuffled]
+    top = TopK(query, 5, shared=True)
+    for start in range(0, 6000, 512):
+        top.add(keys[start : start + 512], vectors[start : start + 512])
+    (found,) = top.results()
+    best = {}
+    for i in np.argsort(-vectors[:, 0].astype(np.float64), kind="stable").tolist():
+        best.setdefault(int(keys[i]), i)
+    assert len(found.keys) == 5
+    assert dict(zip(found.keys.tolist(), found.places.tolist(), strict=True)) == dict(
+        list(best.items())[:5]
+    )
+
+
+def test_vectors_are_called_by_their_number_unless_told():
+    top = TopK(np.float32([[1, 0]]), 2, shared=True)
+    top.add(np.array([5, 5, 6]), np.float32([[0, 1], [1, 0], [0, 1]]))
+    top.add(np.array([], np.int64), np.empty((0, 2), np.float32))
+    top.add(np.array([6, 7]), np.float32([[0.6, 0.8], [-1, 0]]))
+    (found,) = top.results()
+    assert sorted(zip(found.keys.tolist(), found.places.tolist(), strict=True)) == [(5, 1), (6, 3)]
