@@ -1,7 +1,19 @@
 """The store: one SQLite file with spaces, collections, records and vectors."""
 
+from embcli.store.chunks import Chunk, Chunks
 from embcli.store.collection import Collection, Written
 from embcli.store.records import Record
-from embcli.store.store import CollectionInfo, Run, SpaceInfo, Store
+from embcli.store.store import CollectionInfo, Run, SpaceFacts, SpaceInfo, Store
 
-__all__ = ["Collection", "CollectionInfo", "Record", "Run", "SpaceInfo", "Store", "Written"]
+__all__ = [
+    "Chunk",
+    "Chunks",
+    "Collection",
+    "CollectionInfo",
+    "Record",
+    "Run",
+    "SpaceFacts",
+    "SpaceInfo",
+    "Store",
+    "Written",
+]

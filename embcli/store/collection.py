@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from json import loads
 from typing import Any
 
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, NothingFoundError, UsageError
 from embcli.store import text_index
+from embcli.store.chunks import Chunk, Chunks, ChunkTable, Span
 from embcli.store.database import Database
 from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.records import Record
-from embcli.store.segments import Place, Segments
+from embcli.store.segments import SLOTS, Block, Place, Segments
 from embcli.store.where import compile_where
 
 
@@ -52,18 +54,30 @@ class Collection:
         What the vectors mean.
     dtype : {"float32", "float16"}
         How they are stored.
+    chunking : str or None
+        How texts are cut into chunks, each with a vector of its own; None if a record has one
+        vector.
     """
 
     def __init__(
-        self, db: Database, key: int, name: str, space: int, recipe: Recipe, dtype: str
+        self,
+        db: Database,
+        key: int,
+        name: str,
+        space: int,
+        recipe: Recipe,
+        dtype: str,
+        chunking: str | None,
     ) -> None:
         self._db = db
         self._key = key
         self.name = name
         self.recipe = recipe
         self.dtype = dtype
+        self.chunking = chunking
         self._segments = Segments(db, key, recipe.dim, dtype)
-        self._known = KnownTexts(db, space, dtype)
+        self._chunks = ChunkTable(db)
+        self._known = KnownTexts(db, space, dtype, chunking)
 
     def __len__(self) -> int:
         return int(
@@ -73,7 +87,7 @@ class Collection:
     # Writing
 
     def missing(self, records: Sequence[Record]) -> list[Record]:
-        """Which records need a vector that the store does not have, one per distinct text."""
+        """Which records need vectors that the store does not have, one per distinct text."""
         stored = self._stored(records)
         needed = {
             record.hash: record
@@ -84,7 +98,7 @@ class Collection:
         return [record for hash, record in needed.items() if hash not in known]
 
     def write(
-        self, records: Sequence[Record], vectors: Mapping[str, NDArray[np.float32]]
+        self, records: Sequence[Record], vectors: Mapping[str, NDArray[np.float32] | Chunks]
     ) -> Written | None:
         """Insert or update records in one transaction.
 
@@ -93,8 +107,8 @@ class Collection:
         records : sequence of Record
             Ids must be distinct.
         vectors : mapping
-            From a record's ``hash`` to its vector, of shape (dim,), for at least those that
-            `missing` named.
+            From a record's ``hash`` to its vector, of shape (dim,), or in a chunked collection
+            to its `Chunks`, for at least those that `missing` named.
 
         Returns
         -------
@@ -108,14 +122,20 @@ class Collection:
             known = self._known.find({r.hash for r in fresh} - vectors.keys())
             if any(r.hash not in vectors and r.hash not in known for r in fresh):
                 return None
-            copies = self._segments.read(known.values())
-            matrix = np.empty((len(fresh), self.recipe.dim), np.float32)
-            for row, record in enumerate(fresh):
-                vector = vectors.get(record.hash)
-                matrix[row] = copies[known[record.hash]] if vector is None else vector
+            # Copies are read before what is outdated goes: it may be what they are copied from.
+            made: dict[str, Any] = {**self._copies(known), **vectors}
             outdated = [stored[r.id] for r in fresh if r.id in stored]
             self._remove(outdated)
-            self._insert(fresh, matrix)
+            if self.chunking is None:
+                matrix = np.empty((len(fresh), self.recipe.dim), np.float32)
+                for row, record in enumerate(fresh):
+                    matrix[row] = made[record.hash]
+                self._insert(fresh, matrix)
+            elif fresh:
+                chunks = [made[record.hash].vectors for record in fresh]
+                matrix = np.empty((sum(map(len, chunks)), self.recipe.dim), np.float32)
+                np.concatenate(chunks, out=matrix)
+                self._insert(fresh, matrix, [made[record.hash].spans for record in fresh])
             refreshed = self._refresh(records, stored)
         added = len(fresh) - len(outdated)
         unchanged = len(records) - len(fresh) - refreshed
@@ -139,7 +159,15 @@ class Collection:
         ------
         InputError
             Shapes do not fit, values are not finite, or ids repeat.
+        UsageError
+            The collection is chunked.
         """
+        if self.chunking is not None:
+            raise UsageError(
+                f"collection {self.name!r} keeps a vector for every chunk of a text "
+                f"({self.chunking}), not one for the whole",
+                hint="use another --collection",
+            )
         matrix = np.asarray(vectors, np.float32)
         if matrix.shape != (len(records), self.recipe.dim):
             raise InputError(
@@ -171,6 +199,8 @@ class Collection:
             for (key,) in self._db.all("SELECT key FROM records WHERE collection = ?", (self._key,))
         ]
         text_index.remove(self._db, keys)
+        if self.chunking is not None:
+            self._chunks.remove(keys)
         self._db.execute("DELETE FROM segments WHERE collection = ?", (self._key,))
         self._db.execute("DELETE FROM records WHERE collection = ?", (self._key,))
         return len(keys)
@@ -179,9 +209,13 @@ class Collection:
         """Rewrite segments that hold deleted vectors, in one transaction."""
         with self._db.transaction():
             moved = self._segments.compact()
+            if self.chunking is not None:
+                self._chunks.move(moved)
+            # A record names the place of its first vector.
             self._db.executemany(
-                "UPDATE records SET segment = ?, slot = ? WHERE key = ?",
-                ((*place, key) for key, place in moved),
+                "UPDATE records SET segment = ?, slot = ? "
+                "WHERE key = ? AND segment = ? AND slot = ?",
+                ((*after, key, *before) for key, before, after in moved),
             )
 
     def prune(self, files: Iterable[str]) -> int:
@@ -206,11 +240,41 @@ class Collection:
             self._remove(list(self._stored_by_id(gone).values()))
         return len(gone)
 
-    def _insert(self, records: Sequence[Record], vectors: NDArray[np.float32]) -> None:
+    def _copies(self, known: Mapping[str, tuple[int, Place]]) -> dict[str, Any]:
+        """Read what known texts are made of, by hash: vectors or `Chunks`."""
+        if self.chunking is None:
+            vectors = self._segments.read(place for _, place in known.values())
+            return {hash: vectors[place] for hash, (_, place) in known.items()}
+        chunks = self._read_chunks(key for key, _ in known.values())
+        return {hash: chunks[key] for hash, (key, _) in known.items()}
+
+    def _insert(
+        self,
+        records: Sequence[Record],
+        vectors: NDArray[np.float32],
+        spans: Sequence[NDArray[np.int64]] | None = None,
+    ) -> None:
+        """Store new records.
+
+        Parameters
+        ----------
+        records : sequence of Record
+        vectors : float array, shape (n, dim)
+            One a record or, where there are spans, one for each of them.
+        spans : sequence of int array, each of shape (n, 2), optional
+            The chunks of every record.
+        """
         first = (self._db.value("SELECT max(key) FROM records") or 0) + 1
         keys = np.arange(first, first + len(records), dtype=np.int64)
         hashes = [record.hash for record in records]
-        places = self._segments.append(keys, prefixes(hashes), vectors)
+        if spans is None:
+            places = self._segments.append(keys, prefixes(hashes), vectors)
+        else:
+            counts = [len(of_record) for of_record in spans]
+            owners, bits = (np.repeat(column, counts) for column in (keys, prefixes(hashes)))
+            every = self._segments.append(owners, bits, vectors)
+            self._chunks.insert(keys.tolist(), spans, every)
+            places = [every[start] for start in accumulate(counts[:-1], initial=0)]
         self._db.executemany(
             "INSERT INTO records (key, collection, id, hash, segment, slot, source, meta, text) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -234,9 +298,15 @@ class Collection:
         return len(rows)
 
     def _remove(self, stored: Sequence[_Stored]) -> None:
-        text_index.remove(self._db, [old.key for old in stored])
-        self._segments.remove(old.place for old in stored)
-        self._db.executemany("DELETE FROM records WHERE key = ?", ((old.key,) for old in stored))
+        keys = [old.key for old in stored]
+        text_index.remove(self._db, keys)
+        if self.chunking is None:
+            self._segments.remove(old.place for old in stored)
+        else:
+            chunks = self._chunks.find(keys).values()
+            self._segments.remove(place for of_record in chunks for _, place in of_record)
+            self._chunks.remove(keys)
+        self._db.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
 
     # Reading
 
@@ -275,6 +345,9 @@ class Collection:
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Fetch vectors in the order asked for, shape (len(ids), dim).
 
+        The vector of a record with chunks is the mean of theirs, scaled to unit length if that
+        is what all vectors of the space have.
+
         Raises
         ------
         NothingFoundError
@@ -282,10 +355,49 @@ class Collection:
         """
         stored = self._stored_by_id(ids)
         self._require(ids, stored)
-        places = self._segments.read({stored[id].place for id in ids})
         if not ids:
             return np.empty((0, self.recipe.dim), np.float32)
+        if self.chunking is not None:
+            chunks = self._read_chunks(stored[id].key for id in ids)
+            return np.stack([self._mean(chunks[stored[id].key].vectors) for id in ids])
+        places = self._segments.read({stored[id].place for id in ids})
         return np.stack([places[stored[id].place] for id in ids])
+
+    def chunks(self, ids: Sequence[str]) -> list[list[Chunk]]:
+        """Fetch the chunks of records in the order asked for.
+
+        In a collection that is not chunked a record is one chunk.
+
+        Raises
+        ------
+        NothingFoundError
+            An id is not there.
+        """
+        if self.chunking is None:
+            return [
+                [Chunk(0, 0, len(record.text), vector)]
+                for record, vector in zip(self.get(ids), self.vectors(ids), strict=True)
+            ]
+        stored = self._stored_by_id(ids)
+        self._require(ids, stored)
+        found = self._read_chunks(stored[id].key for id in ids)
+        return [
+            [
+                Chunk(number, start, end, vector)
+                for number, ((start, end), vector) in enumerate(
+                    zip(chunks.spans.tolist(), chunks.vectors, strict=True)
+                )
+            ]
+            for chunks in (found[stored[id].key] for id in ids)
+        ]
+
+    def spans(self, keys: Iterable[int]) -> dict[int, Span]:
+        """Look up the chunks of records by key; the spans come by place, as in `Block`."""
+        return {
+            segment * SLOTS + slot: span
+            for of_record in self._chunks.find(keys).values()
+            for span, (segment, slot) in of_record
+        }
 
     def filter(self, expression: str) -> NDArray[np.bool_]:
         """Evaluate a filter (see `embcli.store.where`) on every record.
@@ -308,10 +420,8 @@ class Collection:
         wanted[[key for (key,) in rows]] = True
         return wanted
 
-    def scan(
-        self, wanted: NDArray[np.bool_] | None = None
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Stream keys and vectors; see `Segments.scan`."""
+    def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
+        """Stream the vectors with their records' keys and their places; see `Segments.scan`."""
         return self._segments.scan(wanted)
 
     def records(self) -> Iterator[Record]:
@@ -343,6 +453,23 @@ class Collection:
             (self._key,),
         )
         return dict(rows)
+
+    def _read_chunks(self, keys: Iterable[int]) -> dict[int, Chunks]:
+        found = self._chunks.find(keys)
+        vectors = self._segments.read(place for chunks in found.values() for _, place in chunks)
+        return {
+            key: Chunks(
+                np.stack([vectors[place] for _, place in chunks]),
+                np.array([(span.start, span.end) for span, _ in chunks], np.int64),
+            )
+            for key, chunks in found.items()
+        }
+
+    def _mean(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        mean: NDArray[np.float64] = vectors.mean(axis=0, dtype=np.float64)
+        if self.recipe.normalized:
+            mean /= np.linalg.norm(mean) or 1
+        return mean.astype(np.float32)
 
     def _require(self, ids: Sequence[str], found: Mapping[str, Any]) -> None:
         for id in ids:

@@ -1,4 +1,4 @@
-"""Which texts already have a vector in a space."""
+"""Which texts already have vectors in a space."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from embcli.store.database import Database
 from embcli.store.segments import KEY, PREFIX, Place
+
+_ALIKE = "SELECT key FROM collections WHERE space = ? AND dtype = ? AND chunking IS ?"
 
 
 class KnownTexts:
@@ -26,18 +28,21 @@ class KnownTexts:
     space : int
         Key of the space.
     dtype : str
-        Only collections that store vectors this way are looked at.
+    chunking : str or None
+        Only collections that store vectors and cut texts this way are looked at.
     """
 
-    def __init__(self, db: Database, space: int, dtype: str) -> None:
+    def __init__(self, db: Database, space: int, dtype: str, chunking: str | None) -> None:
         self._db = db
-        self._space = space
-        self._dtype = dtype
+        self._alike = (space, dtype, chunking)
         # Sorted by prefix, each at least twice as long as the next.
         self._runs: list[tuple[NDArray[np.uint64], NDArray[np.int64]]] | None = None
 
-    def find(self, hashes: Iterable[str]) -> dict[str, Place]:
-        """Look up where the vectors of texts lie; texts that have none are left out."""
+    def find(self, hashes: Iterable[str]) -> dict[str, tuple[int, Place]]:
+        """Look up a record with each text, and where its (first) vector lies.
+
+        Texts that have none are left out.
+        """
         wanted = list(hashes)
         if not wanted:
             return {}
@@ -47,10 +52,15 @@ class KnownTexts:
             # The last of equals was stored last, and is the least likely to be gone.
             at = np.searchsorted(known, sought, side="right") - 1
             keys += owners[at[known[at] == sought]].tolist()
+        # Deleted keys are used again, by any collection; the plus keeps SQLite from looking
+        # through a whole one.
         rows = self._db.all_in(
-            "SELECT hash, segment, slot FROM records WHERE key IN ({})", (), keys
+            f"SELECT hash, key, segment, slot FROM records WHERE +collection IN ({_ALIKE}) "
+            "AND key IN ({})",
+            self._alike,
+            keys,
         )
-        found = {hash: (segment, slot) for hash, segment, slot in rows}
+        found = {hash: (key, (segment, slot)) for hash, key, segment, slot in rows}
         return {hash: found[hash] for hash in wanted if hash in found}
 
     def add(self, hashes: Iterable[str], keys: NDArray[np.int64]) -> None:
@@ -66,10 +76,7 @@ class KnownTexts:
     def _loaded(self) -> list[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
         if self._runs is None:
             rows = self._db.all(
-                "SELECT slots, hashes FROM segments "
-                "JOIN collections ON collections.key = segments.collection "
-                "WHERE collections.space = ? AND collections.dtype = ?",
-                (self._space, self._dtype),
+                f"SELECT slots, hashes FROM segments WHERE collection IN ({_ALIKE})", self._alike
             )
             owners = np.frombuffer(b"".join(slots for slots, _ in rows), KEY)
             known = np.frombuffer(b"".join(hashes for _, hashes in rows), PREFIX)

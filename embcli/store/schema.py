@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from sqlite_utils import Database
 
+from embcli.encoders.recipe import Recipe
+
 Step = Callable[[Database], None]
 
 
@@ -110,4 +112,44 @@ def step_1_foundation(db: Database) -> None:
     )
 
 
-STEPS: tuple[Step, ...] = (step_1_foundation,)
+def step_2_chunks(db: Database) -> None:
+    """Several vectors a record, vectors of queries, and what is known of a space's model."""
+    # NULL: one vector a record, which then has no rows in `chunks`.
+    db.table("collections").add_column("chunking", str)
+    # sqlite-utils does not make tables without rowids, which hold each row only once.
+    db.execute(
+        """
+        CREATE TABLE chunks (
+            record INTEGER NOT NULL REFERENCES records(key),
+            number INTEGER NOT NULL,
+            start INTEGER NOT NULL,
+            "end" INTEGER NOT NULL,
+            segment INTEGER NOT NULL,
+            slot INTEGER NOT NULL,
+            PRIMARY KEY (record, number)
+        ) WITHOUT ROWID
+        """
+    )
+
+    db.table("spaces").add_column("light", int)
+    db.table("spaces").add_column("files", str)
+
+    # `key` tells the age; a rowid without a name may change when the file is vacuumed.
+    db.table("queries").create(
+        {"key": int, "space": int, "hash": str, "vector": bytes},
+        pk="key",
+        not_null={"space", "hash", "vector"},
+        foreign_keys=[("space", "spaces", "key")],
+    )
+    db.table("queries").create_index(["space", "hash"], unique=True)
+
+    # Names of models are no part of a space's identity any more. Should two spaces turn out to
+    # be one, the second keeps its old hash and serves its collections as before.
+    for key, recipe in db.execute("SELECT key, recipe FROM spaces").fetchall():
+        db.execute(
+            "UPDATE OR IGNORE spaces SET hash = ? WHERE key = ?",
+            (Recipe.from_json(recipe).hash, key),
+        )
+
+
+STEPS: tuple[Step, ...] = (step_1_foundation, step_2_chunks)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,23 @@ PREFIX = np.dtype("<u8")
 Place = tuple[int, int]  # segment, slot
 
 
+class Block(NamedTuple):
+    """Some vectors on their way out of the store.
+
+    Attributes
+    ----------
+    keys : int64 array, shape (n,)
+        The record each vector belongs to.
+    vectors : float32 array, shape (n, dim)
+    places : int64 array, shape (n,)
+        Where each lies, as ``segment * SLOTS + slot``.
+    """
+
+    keys: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+    places: NDArray[np.int64]
+
+
 class Segments:
     """The vectors of one collection.
 
@@ -35,7 +52,7 @@ class Segments:
     Notes
     -----
     ``slots`` holds the record key of every vector as little-endian int64; zero marks a deleted
-    vector. ``hashes`` holds 64 bits of the hash of every vector's text as little-endian uint64.
+    vector. ``hashes`` holds 64 bits of the hash of every vector's record as little-endian uint64.
     Segments are filled up to `SLOTS` vectors before another is begun.
     """
 
@@ -58,7 +75,7 @@ class Segments:
         keys : int64 array, shape (n,)
             The record each vector belongs to.
         hashes : uint64 array, shape (n,)
-            64 bits of the hash of its text.
+            64 bits of the hash of that record.
         vectors : float array, shape (n, dim)
         """
         columns = (
@@ -100,9 +117,7 @@ class Segments:
         )
         return [(segment, used + i) for i in range(taken)]
 
-    def scan(
-        self, wanted: NDArray[np.bool_] | None = None
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
         """Stream the vectors, a segment at a time, in the order they were stored.
 
         Parameters
@@ -113,9 +128,8 @@ class Segments:
 
         Yields
         ------
-        keys : int64 array, shape (n,)
+        block : Block
             Never empty.
-        vectors : float32 array, shape (n, dim)
         """
         rows = self._db.all(
             "SELECT key, slots FROM segments WHERE collection = ? ORDER BY key",
@@ -127,9 +141,10 @@ class Segments:
             if not live.any():
                 continue
             vectors = self._read(segment)
+            places = segment * SLOTS + np.arange(len(keys), dtype=np.int64)
             if not live.all():
-                keys, vectors = keys[live], vectors[live]
-            yield keys, vectors.astype(np.float32, copy=False)
+                keys, vectors, places = keys[live], vectors[live], places[live]
+            yield Block(keys, vectors.astype(np.float32, copy=False), places)
 
     def read(self, places: Iterable[Place]) -> dict[Place, NDArray[np.float32]]:
         """Read single vectors, each of shape (dim,)."""
@@ -154,18 +169,19 @@ class Segments:
             if not slots.any():
                 self._db.execute("DELETE FROM segments WHERE key = ?", (segment,))
 
-    def compact(self) -> list[tuple[int, Place]]:
+    def compact(self) -> list[tuple[int, Place, Place]]:
         """Rewrite the segments that hold deleted vectors. Call inside a transaction.
 
         Returns
         -------
-        moved : list of (key, place)
-            The records whose vectors lie elsewhere now.
+        moved : list of (key, place before, place after)
+            To be applied in this order: a vector may move more than once, and to where another
+            was.
         """
         segments = self._db.all(
             "SELECT key FROM segments WHERE collection = ? ORDER BY key", (self._collection,)
         )
-        moved: list[tuple[int, Place]] = []
+        moved: list[tuple[int, Place, Place]] = []
         for (segment,) in segments:
             # Read one by one: a segment still to come may have been filled up meanwhile.
             row = self._db.one("SELECT slots, hashes FROM segments WHERE key = ?", (segment,))
@@ -175,8 +191,9 @@ class Segments:
                 continue
             vectors = self._read(segment)[live]
             self._db.execute("DELETE FROM segments WHERE key = ?", (segment,))
-            places = self.append(keys[live], hashes[live], vectors)
-            moved += zip(keys[live].tolist(), places, strict=True)
+            before = [(segment, slot) for slot in np.flatnonzero(live).tolist()]
+            after = self.append(keys[live], hashes[live], vectors)
+            moved += zip(keys[live].tolist(), before, after, strict=True)
         return moved
 
     def _read(self, segment: int) -> NDArray[np.floating]:

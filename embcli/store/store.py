@@ -3,13 +3,16 @@
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 import embcli
 from embcli.encoders.recipe import Recipe
@@ -20,10 +23,18 @@ from embcli.store.database import Database
 from embcli.store.seen import SeenIds
 from embcli.store.segments import DTYPES
 
+# Of vectors of queries the newest are kept: at 1,024 components these take 40 MB.
+_QUERIES_KEPT = 10_000
+_QUERY_DTYPE = np.dtype("<f4")
+
 
 @dataclass(frozen=True)
 class CollectionInfo:
-    """A collection at a glance; `bytes` is what its vectors take."""
+    """A collection at a glance; `bytes` is what its vectors take.
+
+    `vectors` are those of the records that are there: as many as these, or more if texts are
+    cut into chunks, as `chunking` says.
+    """
 
     name: str
     records: int
@@ -33,6 +44,8 @@ class CollectionInfo:
     bytes: int
     space: str
     created: str
+    vectors: int
+    chunking: str | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,23 @@ class SpaceInfo:
     dim: int
     collections: int
     recipe: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SpaceFacts:
+    """What was found out about the model of a space.
+
+    Parameters
+    ----------
+    light : bool or None
+        Whether the light encoder of queries was found to equal the full one; None if they have
+        not been compared.
+    files : JSON-serialisable or None
+        What the model's files looked like then.
+    """
+
+    light: bool | None
+    files: Any
 
 
 @dataclass(frozen=True)
@@ -126,7 +156,13 @@ class Store:
                    s.model, s.dim, c.dtype,
                    (SELECT coalesce(sum(length(vectors)), 0) FROM segments
                      WHERE collection = c.key),
-                   s.hash, c.created
+                   s.hash, c.created,
+                   CASE WHEN c.chunking IS NULL
+                        THEN (SELECT count(*) FROM records WHERE collection = c.key)
+                        ELSE (SELECT count(*) FROM records JOIN chunks
+                                  ON chunks.record = records.key WHERE collection = c.key)
+                        END,
+                   c.chunking
               FROM collections AS c JOIN spaces AS s ON s.key = c.space
              ORDER BY c.name
             """
@@ -151,8 +187,17 @@ class Store:
             )
         return found
 
-    def create_collection(self, name: str, recipe: Recipe, dtype: str | None = None) -> Collection:
+    def create_collection(
+        self,
+        name: str,
+        recipe: Recipe,
+        dtype: str | None = None,
+        chunking: str | None = None,
+    ) -> Collection:
         """Open a collection, creating it if there is none of that name.
+
+        What a recipe says beyond the identity of its space, such as where the model was found,
+        is brought up to date.
 
         Parameters
         ----------
@@ -160,17 +205,23 @@ class Store:
         recipe : Recipe
         dtype : {"float32", "float16"}, optional
             How to store vectors; float32 when the collection is new.
+        chunking : str, optional
+            How texts are cut into chunks, as canonical JSON; without it a record has one vector.
 
         Raises
         ------
         UsageError
-            The collection exists in another space or with another dtype, or the name or dtype
-            is not a possible one.
+            The collection exists in another space, with another dtype or with another chunking,
+            or the name or dtype is not a possible one.
         """
         if dtype is not None and dtype not in DTYPES:
             raise UsageError(f"no dtype {dtype!r} (there are: {', '.join(DTYPES)})")
         _check_name(name)
         with self._db.transaction():
+            self._db.execute(
+                "UPDATE spaces SET model = ?, recipe = ? WHERE hash = ? AND recipe != ?",
+                (recipe.model, recipe.json, recipe.hash, recipe.json),
+            )
             found = self._find(name)
             if found is None:
                 now = _now()
@@ -180,20 +231,26 @@ class Store:
                     (recipe.hash, recipe.model, recipe.dim, recipe.json, now),
                 )
                 self._db.execute(
-                    "INSERT INTO collections (name, space, dtype, created) "
-                    "SELECT ?, key, ?, ? FROM spaces WHERE hash = ?",
-                    (name, dtype or "float32", now, recipe.hash),
+                    "INSERT INTO collections (name, space, dtype, chunking, created) "
+                    "SELECT ?, key, ?, ?, ? FROM spaces WHERE hash = ?",
+                    (name, dtype or "float32", chunking, now, recipe.hash),
                 )
                 found = self._find(name)
                 assert found is not None
-        if found.recipe.hash != recipe.hash:
-            raise UsageError(
-                f"collection {name!r} is in another space "
-                f"({'; '.join(found.recipe.differences(recipe))})",
-                hint=f"name a new one with --collection, or: embcli collections rm {name}",
-            )
-        if dtype not in (None, found.dtype):
-            raise UsageError(f"collection {name!r} stores {found.dtype}, not {dtype}")
+            if found.recipe.hash != recipe.hash:
+                raise UsageError(
+                    f"collection {name!r} is in another space "
+                    f"({'; '.join(found.recipe.differences(recipe))})",
+                    hint=f"name a new one with --collection, or: embcli collections rm {name}",
+                )
+            if dtype not in (None, found.dtype):
+                raise UsageError(f"collection {name!r} stores {found.dtype}, not {dtype}")
+            if chunking != found.chunking:
+                raise UsageError(
+                    f"collection {name!r} keeps {_cutting(found.chunking)}, "
+                    f"not {_cutting(chunking)}",
+                    hint="use another --collection",
+                )
         return found
 
     def rename_collection(self, old: str, new: str) -> None:
@@ -222,18 +279,95 @@ class Store:
                 "DELETE FROM spaces WHERE key NOT IN (SELECT space FROM collections) "
                 "AND key NOT IN (SELECT source FROM maps UNION SELECT target FROM maps)"
             )
+            self._db.execute("DELETE FROM queries WHERE space NOT IN (SELECT key FROM spaces)")
         return removed
 
     def _find(self, name: str) -> Collection | None:
         row = self._db.one(
-            "SELECT c.key, s.key, s.recipe, c.dtype FROM collections AS c "
+            "SELECT c.key, s.key, s.recipe, c.dtype, c.chunking FROM collections AS c "
             "JOIN spaces AS s ON s.key = c.space WHERE c.name = ?",
             (name,),
         )
         if row is None:
             return None
-        key, space, recipe, dtype = row
-        return Collection(self._db, key, name, space, Recipe.from_json(recipe), dtype)
+        key, space, recipe, dtype, chunking = row
+        return Collection(self._db, key, name, space, Recipe.from_json(recipe), dtype, chunking)
+
+    # Models and queries
+
+    def space_facts(self, recipe_hash: str) -> SpaceFacts | None:
+        """Tell what was noted about a space; None if it is not in the store."""
+        row = self._db.one("SELECT light, files FROM spaces WHERE hash = ?", (recipe_hash,))
+        if row is None:
+            return None
+        light, files = row
+        return SpaceFacts(
+            light=None if light is None else bool(light),
+            files=None if files is None else json.loads(files),
+        )
+
+    def note_space(self, recipe_hash: str, *, light: bool | None = None, files: Any = None) -> None:
+        """Note what was found out about a space: of `SpaceFacts`, what is not None.
+
+        A space that is not in the store is passed over.
+        """
+        self._db.execute(
+            "UPDATE spaces SET light = coalesce(?, light), files = coalesce(?, files) "
+            "WHERE hash = ?",
+            (light, None if files is None else json.dumps(files), recipe_hash),
+        )
+
+    def cached_queries(
+        self, recipe_hash: str, hashes: Sequence[str]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Look up vectors of queries in a space; those that are not there are left out.
+
+        Parameters
+        ----------
+        recipe_hash : str
+        hashes : sequence of str
+            Whatever `cache_queries` was given as names.
+
+        Returns
+        -------
+        vectors : dict from hash to float32 array, shape (dim,)
+        """
+        rows = self._db.all_in(
+            "SELECT hash, vector FROM queries "
+            "WHERE space = (SELECT key FROM spaces WHERE hash = ?) AND hash IN ({})",
+            (recipe_hash,),
+            hashes,
+        )
+        return {
+            hash: np.frombuffer(blob, _QUERY_DTYPE).astype(np.float32, copy=False)
+            for hash, blob in rows
+        }
+
+    def cache_queries(self, recipe_hash: str, vectors: Mapping[str, NDArray[np.floating]]) -> None:
+        """Keep vectors of queries for later, in one transaction; the oldest of many go.
+
+        A space that is not in the store is passed over.
+
+        Parameters
+        ----------
+        recipe_hash : str
+        vectors : mapping from hash to float array, shape (dim,)
+        """
+        with self._db.transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO queries (space, hash, vector) "
+                "SELECT key, ?, ? FROM spaces WHERE hash = ?",
+                (
+                    (hash, np.ascontiguousarray(vector, _QUERY_DTYPE).tobytes(), recipe_hash)
+                    for hash, vector in vectors.items()
+                ),
+            )
+            # What is replaced gets a new key, above all others.
+            self._db.execute(
+                "DELETE FROM queries WHERE key <= "
+                "(SELECT key FROM queries ORDER BY key DESC LIMIT 1 OFFSET ?)",
+                (_QUERIES_KEPT,),
+            )
 
     # The whole file
 
@@ -320,6 +454,10 @@ class Store:
 def _check_name(name: str) -> None:
     if not name.strip() or not name.isprintable():
         raise UsageError(f"{name!r} is not a possible name for a collection")
+
+
+def _cutting(chunking: str | None) -> str:
+    return "one vector a record" if chunking is None else f"vectors of chunks ({chunking})"
 
 
 def _now() -> str:

@@ -61,8 +61,8 @@ def check_against_dictionary(home, steps, few):
         texts = {sought[hash] for hash in found}
         assert texts <= set(stored.values())
         if not few:
-            vectors = collection._segments.read(found.values())
-            for hash, place in found.items():
+            vectors = collection._segments.read(place for _, place in found.values())
+            for hash, (_, place) in found.items():
                 assert vectors[place].tolist() == [sought[hash]]
             if action != "add":
                 continue
@@ -73,12 +73,23 @@ def check_against_dictionary(home, steps, few):
 def test_runs_in_memory_stay_few(home):
     with Store(home / "k.db") as store:
         collection = store.create_collection("c", RECIPE)
-        known = KnownTexts(collection._db, 1, "float32")
+        known = KnownTexts(collection._db, 1, "float32", None)
         assert known.find(["00" * 16]) == {}
         for n in range(200):
             known.add([f"{n:032x}"], np.array([n + 1]))
         assert len(known._runs) < 10
         assert sum(len(run[0]) for run in known._runs) == 200
+
+
+def test_a_key_used_again_in_another_space_is_not_found(home):
+    with Store(home / "k.db") as store, Store(home / "k.db") as other:
+        collection = store.create_collection("c", RECIPE)
+        store.create_collection("d", RECIPE).add([record(1, 1)], np.float32([[1]]))
+        assert collection.missing([record(2, 1)]) == []
+        other.remove_collection("d")
+        far = Recipe({**RECIPE.settings, "model": "other"})
+        other.create_collection("d", far).add([record(1, 1)], np.float32([[2]]))
+        assert collection.missing([record(2, 1)]) == [record(2, 1)]
 
 
 @pytest.mark.parametrize("bits", ["f" * 16, "0" * 16, "0123456789abcdef"])

@@ -10,8 +10,9 @@ import pytest
 
 from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, NothingFoundError, StoreError, UsageError
-from embcli.store import Record, Store
+from embcli.store import Record, SpaceFacts, Store
 from embcli.store import database as database_module
+from embcli.store.known_texts import prefixes
 from embcli.store.schema import STEPS
 
 RECIPE = Recipe({"model": "test", "dim": 4, "normalized": False, "maps": []})
@@ -39,7 +40,7 @@ def collection(store):
 def everything(collection):
     """Every live vector by record id, as a scan sees them."""
     found = {}
-    for keys, block in collection.scan():
+    for keys, block, _ in collection.scan():
         ids = collection.ids_by_key(keys.tolist())
         for key, vector in zip(keys.tolist(), block, strict=True):
             assert ids[key] not in found
@@ -170,7 +171,7 @@ def test_deleting_what_is_not_indexed_yet(store, collection):
 def test_filter_restricts_the_scan(collection):
     collection.add(records(*range(2000)), vectors(*range(2000)))
     wanted = collection.filter("n >= 1990")
-    keys = [key for keys, _ in collection.scan(wanted) for key in keys.tolist()]
+    keys = [key for block in collection.scan(wanted) for key in block.keys.tolist()]
     assert set(collection.ids_by_key(keys).values()) == {f"r{n}" for n in range(1990, 2000)}
 
 
@@ -222,6 +223,91 @@ def test_one_collection_one_space(store, collection):
         store.create_collection("c", RECIPE, "float16")
     with pytest.raises(UsageError, match="no dtype 'int3'"):
         store.create_collection("e", RECIPE, "int3")
+
+
+def test_labels_of_a_space_are_those_of_its_newest_recipe(store):
+    settings = {**RECIPE.settings, "weights": "sha256:0"}
+    store.create_collection("c", Recipe(settings))
+    moved = Recipe({**settings, "model": "/new/home"})
+    assert store.create_collection("c", moved).recipe.model == "/new/home"
+    assert [space.model for space in store.spaces()] == ["/new/home"]
+    assert store.collection("c").recipe.json == moved.json
+    store.create_collection("d", Recipe({**settings, "model": "third"}))
+    assert store.collection("c").recipe.model == "third"
+    with pytest.raises(UsageError, match="stores float32"):
+        store.create_collection("c", moved, "float16")
+    assert store.collection("c").recipe.model == "third"
+
+
+def test_what_is_noted_of_a_space(store, collection):
+    assert store.space_facts("nowhere") is None
+    assert store.space_facts(RECIPE.hash) == SpaceFacts(light=None, files=None)
+    store.note_space(RECIPE.hash, light=False)
+    assert store.space_facts(RECIPE.hash) == SpaceFacts(light=False, files=None)
+    store.note_space(RECIPE.hash, files={"model.safetensors": [12, 0.5]})
+    store.note_space("nowhere", light=True)
+    store.note_space(RECIPE.hash)
+    with Store(store.path, readonly=True) as reader:
+        facts = reader.space_facts(RECIPE.hash)
+    assert facts == SpaceFacts(light=False, files={"model.safetensors": [12, 0.5]})
+    store.note_space(RECIPE.hash, light=True, files=[])
+    assert store.space_facts(RECIPE.hash) == SpaceFacts(light=True, files=[])
+
+
+def test_vectors_of_queries_are_kept(store, collection):
+    a, b = np.float32([[1, 2, 3, 4], [0.1, 0.2, 0.3, 0.4]])
+    store.cache_queries(RECIPE.hash, {"a": a, "b": b.astype(np.float64)})
+    store.cache_queries("nowhere", {"c": a})
+    with Store(store.path, readonly=True) as reader:
+        found = reader.cached_queries(RECIPE.hash, ["b", "c", "a", "a"])
+        assert reader.cached_queries("nowhere", ["a"]) == {}
+    assert found.keys() == {"a", "b"}
+    np.testing.assert_array_equal(found["a"], a)
+    np.testing.assert_array_equal(found["b"], b)
+    assert found["b"].dtype == np.float32
+    store.cache_queries(RECIPE.hash, {"a": b})
+    np.testing.assert_array_equal(store.cached_queries(RECIPE.hash, ["a"])["a"], b)
+
+
+def test_of_many_queries_the_newest_are_kept(store, collection, monkeypatch):
+    monkeypatch.setattr("embcli.store.store._QUERIES_KEPT", 5)
+    far = Recipe({**RECIPE.settings, "model": "other"})
+    store.create_collection("far", far)
+    store.cache_queries(far.hash, {"z": vectors(0)[0]})
+    store.cache_queries(RECIPE.hash, {f"q{n}": vectors(n)[0] for n in range(5)})
+    assert store.cached_queries(far.hash, ["z"]) == {}
+    store.cache_queries(RECIPE.hash, {"q0": vectors(0)[0]})  # no longer the oldest
+    store.cache_queries(RECIPE.hash, {"q5": vectors(5)[0]})
+    names = [f"q{n}" for n in range(9)]
+    assert store.cached_queries(RECIPE.hash, names).keys() == {"q0", "q2", "q3", "q4", "q5"}
+    store.cache_queries(RECIPE.hash, {name: vectors(1)[0] for name in names})
+    assert store.cached_queries(RECIPE.hash, names).keys() == set(names[4:])
+
+
+def test_vectors_of_queries_vanish_with_their_space(store, collection):
+    store.create_collection("sister", RECIPE)
+    store.cache_queries(RECIPE.hash, {"q": vectors(1)[0]})
+    store.remove_collection("sister")
+    assert store.cached_queries(RECIPE.hash, ["q"])
+    store.remove_collection("c")
+    far = Recipe({**RECIPE.settings, "model": "other"})
+    store.create_collection("far", far)  # whose key in the table is that of the space before
+    assert store.cached_queries(far.hash, ["q"]) == {}
+    assert store._db.value("SELECT count(*) FROM queries") == 0
+
+
+def test_an_interrupted_caching_leaves_nothing(store, collection):
+    def interrupted():
+        yield "a", vectors(1)[0]
+        raise KeyboardInterrupt
+
+    class Broken(dict):
+        def items(self):
+            return interrupted()
+
+    with pytest.raises(KeyboardInterrupt):
+        store.cache_queries(RECIPE.hash, Broken())
+    assert store.cached_queries(RECIPE.hash, ["a"]) == {}
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", "\x1b[31m"])
@@ -296,6 +382,19 @@ def test_a_newer_store_is_refused(store):
             Store(store.path, readonly=readonly)
 
 
+def test_places_tell_where_vectors_lie(store, collection):
+    collection.add(records(*range(2000)), vectors(*range(2000)))
+    collection.delete(["r0", "r1030"])
+    slots = dict(store._db.all("SELECT key, slots FROM segments"))
+    found = 0
+    for keys, _, places in collection.scan():
+        for key, place in zip(keys.tolist(), places.tolist(), strict=True):
+            segment, slot = divmod(place, 1024)
+            assert np.frombuffer(slots[segment], "<i8")[slot] == key
+            found += 1
+    assert found == 1998
+
+
 def test_an_older_store_is_migrated_in_one_transaction(store, collection, monkeypatch):
     def add_column(db):
         db.execute("ALTER TABLE runs ADD COLUMN mood TEXT")
@@ -304,17 +403,92 @@ def test_an_older_store_is_migrated_in_one_transaction(store, collection, monkey
         raise RuntimeError("power cut")
 
     collection.add(records(1), vectors(1))
-    monkeypatch.setattr(database_module, "VERSION", 3)
+    newest = len(STEPS)
+    monkeypatch.setattr(database_module, "VERSION", newest + 2)
     with pytest.raises(StoreError, match="must be upgraded"):
         Store(store.path, readonly=True)
     monkeypatch.setattr("embcli.store.schema.STEPS", (*STEPS, add_column, fail))
     with pytest.raises(RuntimeError, match="power cut"):
         Store(store.path)
-    assert store._db.value("PRAGMA user_version") == 1
+    assert store._db.value("PRAGMA user_version") == newest
     monkeypatch.setattr("embcli.store.schema.STEPS", (*STEPS, add_column, lambda db: None))
     with Store(store.path) as upgraded:
-        assert upgraded._db.value("PRAGMA user_version") == 3
+        assert upgraded._db.value("PRAGMA user_version") == newest + 2
         assert len(upgraded.collection("c")) == 1
+
+
+def store_of_version_1(path, recipe, hash):
+    """A store as embcli wrote it when there was one step, by its tables alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embcli.store.schema.STEPS", STEPS[:1])
+        patch.setattr(database_module, "VERSION", 1)
+        db = database_module.Database(path, readonly=False, timeout=1)
+    with db.transaction():
+        db.execute(
+            "INSERT INTO spaces (hash, model, dim, recipe, created) VALUES (?, ?, ?, ?, '')",
+            (hash, recipe.model, recipe.dim, recipe.json),
+        )
+        db.execute(
+            "INSERT INTO collections (name, space, dtype, created) VALUES ('c', 1, 'float32', '')"
+        )
+        old = records(1, 2, 3)
+        db.execute(
+            "INSERT INTO segments (collection, count, slots, hashes, vectors) "
+            "VALUES (1, 3, ?, ?, ?)",
+            (
+                np.array([1, 2, 3], "<i8").tobytes(),
+                prefixes([record.hash for record in old]).tobytes(),
+                vectors(1, 2, 3).tobytes(),
+            ),
+        )
+        db.executemany(
+            "INSERT INTO records (collection, id, hash, segment, slot, source, meta, text) "
+            "VALUES (1, ?, ?, 1, ?, ?, ?, ?)",
+            ((r.id, r.hash, slot, r.source, r.meta_json, r.text) for slot, r in enumerate(old)),
+        )
+    db.close()
+
+
+def test_a_store_of_version_1_works_after_migration(home):
+    # Then the name of the model was part of the identity of a space.
+    recipe = Recipe({**RECIPE.settings, "weights": "sha256:0"})
+    store_of_version_1(home / "old.db", recipe, "hash of then")
+    with pytest.raises(StoreError, match="store version 1 and must be upgraded to"):
+        Store(home / "old.db", readonly=True)
+    with Store(home / "old.db") as store:
+        collection = store.create_collection("c", recipe)
+        assert collection.chunking is None
+        assert list(collection.records()) == records(1, 2, 3)
+        np.testing.assert_array_equal(collection.vectors(["r2", "r3"]), vectors(2, 3))
+        assert collection.missing([Record("new", "text 2")]) == []
+        collection.add(records(4), vectors(4))
+        collection.delete(["r1"])
+        store.vacuum()
+        assert everything(collection).keys() == {"r2", "r3", "r4"}
+        assert [space.space for space in store.spaces()] == [recipe.hash]
+        assert store.space_facts(recipe.hash) == SpaceFacts(None, None)
+        assert store.cached_queries(recipe.hash, ["q"]) == {}
+        assert store.create_collection("d", recipe, chunking="{}").missing(records(4))
+        with Store(home / "new.db") as new:
+            schema = "SELECT name, sql FROM sqlite_master ORDER BY name"
+            assert store._db.all(schema) == new._db.all(schema)
+
+
+def test_spaces_that_turn_out_to_be_one_both_stay(home):
+    recipe = Recipe({**RECIPE.settings, "weights": "sha256:0"})
+    store_of_version_1(home / "old.db", recipe, "hash of then")
+    connection = sqlite3.connect(home / "old.db")
+    moved = Recipe({**recipe.settings, "model": "elsewhere"})
+    connection.execute(
+        "INSERT INTO spaces (hash, model, dim, recipe, created) VALUES ('b', 'm', 4, ?, '')",
+        (moved.json,),
+    )
+    connection.execute("UPDATE collections SET space = 2")
+    connection.commit()
+    connection.close()
+    with Store(home / "old.db") as store:
+        assert [space.space for space in store.spaces()] == [recipe.hash, "b"]
+        assert store.create_collection("c", recipe).missing(records(1)) == []
 
 
 @pytest.mark.parametrize("readonly", [True, False])

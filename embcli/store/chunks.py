@@ -1,0 +1,116 @@
+"""Chunks: the pieces of a text that have a vector each."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.errors import InputError
+from embcli.store.database import Database
+from embcli.store.segments import Place
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """What a record of a chunked collection is written with.
+
+    Parameters
+    ----------
+    vectors : float32 array, shape (n, dim)
+        At least one.
+    spans : int array, shape (n, 2)
+        Where each chunk starts and ends: it is ``text[start:end]``.
+
+    Raises
+    ------
+    InputError
+        Shapes do not fit.
+    """
+
+    vectors: NDArray[np.float32]
+    spans: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        n = len(self.vectors)
+        if n == 0 or np.shape(self.spans) != (n, 2):
+            raise InputError(
+                f"expected vectors and spans of shapes (n, dim) and (n, 2), n at least 1, "
+                f"found {np.shape(self.vectors)} and {np.shape(self.spans)}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """One chunk of a record, ``text[start:end]``, and its vector of shape (dim,)."""
+
+    number: int
+    start: int
+    end: int
+    vector: NDArray[np.float32]
+
+
+class Span(NamedTuple):
+    """Which chunk of a record's text: the `number`-th, ``text[start:end]``."""
+
+    number: int
+    start: int
+    end: int
+
+
+class ChunkTable:
+    """Where the chunks of records start and end, and where their vectors lie."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def insert(
+        self, keys: Iterable[int], spans: Sequence[NDArray[np.int64]], places: Iterable[Place]
+    ) -> None:
+        """Note the chunks of new records. Call inside a transaction.
+
+        Parameters
+        ----------
+        keys : iterable of int
+            The records.
+        spans : sequence of int array, each of shape (n, 2)
+            The chunks of each record.
+        places : iterable of Place
+            Where their vectors lie, in the same order.
+        """
+        chunks = (
+            (key, number, *span)
+            for key, of_record in zip(keys, spans, strict=True)
+            for number, span in enumerate(of_record.tolist())
+        )
+        self._db.executemany(
+            'INSERT INTO chunks (record, number, start, "end", segment, slot) '
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (chunk + place for chunk, place in zip(chunks, places, strict=True)),
+        )
+
+    def find(self, keys: Iterable[int]) -> dict[int, list[tuple[Span, Place]]]:
+        """Look up the chunks of records, in the order of the text."""
+        rows = self._db.all_in(
+            'SELECT record, number, start, "end", segment, slot FROM chunks WHERE record IN ({})',
+            (),
+            dict.fromkeys(keys),
+        )
+        return {
+            key: [(Span(*row[1:4]), (row[4], row[5])) for row in group]
+            for key, group in groupby(sorted(rows), key=itemgetter(0))
+        }
+
+    def move(self, moved: Iterable[tuple[int, Place, Place]]) -> None:
+        """Follow vectors that `Segments.compact` has moved. Call inside a transaction."""
+        self._db.executemany(
+            "UPDATE chunks SET segment = ?, slot = ? WHERE record = ? AND segment = ? AND slot = ?",
+            ((*after, key, *before) for key, before, after in moved),
+        )
+
+    def remove(self, keys: Iterable[int]) -> None:
+        """Forget the chunks of records. Call inside a transaction."""
+        self._db.executemany("DELETE FROM chunks WHERE record = ?", zip(keys))
