@@ -1,7 +1,7 @@
 """From queries to hits."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.encoders import MODELS, load_encoder
 from embcli.errors import InputError, ModelError, UsageError
 from embcli.store import Collection, Record, Store
+from embcli.store.chunks import Span
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,13 +21,33 @@ _QUERIES_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class Hit:
-    """One search result; `score` is a cosine."""
+    """One search result; `score` is a cosine.
+
+    In a chunked collection `chunk` is the one that is nearest: its ``number``, ``start``,
+    ``end`` and ``text``, which is ``text[start:end]`` of the record's.
+    """
 
     rank: int
     id: str
     score: float
     text: str
     meta: dict[str, Any]
+    chunk: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        # Commands show vars(hit), where there is a chunk only if the collection has any; the
+        # attribute falls back to the default of the class.
+        if self.chunk is None:
+            del self.__dict__["chunk"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A record near to a query, and in a chunked collection which chunk of it is nearest."""
+
+    record: Record
+    score: float
+    span: Span | None
 
 
 def search(
@@ -47,7 +68,8 @@ def search(
     query : str or sequence of str, optional
         One query or several; several share one pass over the vectors.
     like : str, optional
-        Search by the vector of this record instead of a query; it is not among its own hits.
+        Search by the vector of this record instead of a query; it is not among its own hits. In
+        a chunked collection by those of all its chunks: the score is the best of any pair.
     db : path
     collection : str
     model : str, optional
@@ -85,22 +107,12 @@ def search(
             )
         wanted = None if where is None else source.filter(where)
         if like is not None:
-            vectors = source.vectors([like])
-            found = nearest(source, vectors, k + 1, threshold=threshold, wanted=wanted)
-            return [_rank([(r, s) for r, s in found[0] if r.id != like][:k])]
+            vectors = _vectors_of(source, like)
+            best = _best_of(_nearest_in_parts(source, vectors, k + 1, threshold, wanted))
+            return [_rank([found for found in best if found.record.id != like][:k])]
         queries = [query] if isinstance(query, str) else list(query or ())
         vectors = encode_queries(source, queries)
-        return [
-            _rank(hits)
-            for start in range(0, len(queries), _QUERIES_AT_ONCE)
-            for hits in nearest(
-                source,
-                vectors[start : start + _QUERIES_AT_ONCE],
-                k,
-                threshold=threshold,
-                wanted=wanted,
-            )
-        ]
+        return [_rank(found) for found in _nearest_in_parts(source, vectors, k, threshold, wanted)]
 
 
 def read_queries(source: str) -> list[tuple[str, str]]:
@@ -181,8 +193,10 @@ def nearest(
     *,
     threshold: float | None = None,
     wanted: "NDArray[np.bool_] | None" = None,
-) -> list[list[tuple[Record, float]]]:
+) -> list[list[Found]]:
     """Find the k nearest records of each vector, ties by id; exact.
+
+    A record with chunks is as near as its nearest chunk.
 
     Parameters
     ----------
@@ -197,7 +211,7 @@ def nearest(
 
     Returns
     -------
-    found : list of list of (Record, float)
+    found : list of list of Found
     """
     from embcli.core.topk import TopK
 
@@ -210,18 +224,65 @@ def nearest(
         unit=collection.recipe.normalized,
         slack=slack,
         names=collection.ids_by_key,
+        shared=collection.chunking is not None,
     )
-    for keys, block in collection.scan(wanted):
-        top.add(keys, block)
-    candidates = [list(zip(c.keys.tolist(), c.scores.tolist(), strict=True)) for c in top.results()]
-    ids = collection.ids_by_key({key for pairs in candidates for key, _ in pairs})
-    best = [sorted(pairs, key=lambda pair: (-pair[1], ids[pair[0]]))[:k] for pairs in candidates]
-    records = collection.get_by_key({key for pairs in best for key, _ in pairs})
-    return [[(records[key], score) for key, score in pairs] for pairs in best]
-
-
-def _rank(found: Sequence[tuple[Record, float]]) -> list[Hit]:
-    return [
-        Hit(rank, record.id, score, record.text, record.meta)
-        for rank, (record, score) in enumerate(found, 1)
+    for keys, block, places in collection.scan(wanted):
+        top.add(keys, block, places)
+    candidates = [
+        list(zip(c.keys.tolist(), c.scores.tolist(), c.places.tolist(), strict=True))
+        for c in top.results()
     ]
+    ids = collection.ids_by_key({key for rows in candidates for key, _, _ in rows})
+    best = [sorted(rows, key=lambda row: (-row[1], ids[row[0]]))[:k] for rows in candidates]
+    keys_found = {key for rows in best for key, _, _ in rows}
+    records = collection.get_by_key(keys_found)
+    spans = {} if collection.chunking is None else collection.spans(keys_found)
+    return [
+        [Found(records[key], score, spans.get(place)) for key, score, place in rows]
+        for rows in best
+    ]
+
+
+def _vectors_of(collection: Collection, id: str) -> "NDArray[np.float32]":
+    """Fetch the vectors of one record, one for each of its chunks, shape (n, dim)."""
+    import numpy as np
+
+    (chunks,) = collection.chunks([id])
+    return np.stack([chunk.vector for chunk in chunks])
+
+
+def _nearest_in_parts(
+    collection: Collection,
+    vectors: "NDArray[np.float32]",
+    k: int,
+    threshold: float | None,
+    wanted: "NDArray[np.bool_] | None",
+) -> Iterator[list[Found]]:
+    for start in range(0, len(vectors), _QUERIES_AT_ONCE):
+        part = vectors[start : start + _QUERIES_AT_ONCE]
+        yield from nearest(collection, part, k, threshold=threshold, wanted=wanted)
+
+
+def _best_of(results: Iterable[Sequence[Found]]) -> list[Found]:
+    """Merge the results of several vectors into those of the best of them, ties by id."""
+    every = [found for result in results for found in result]
+    every.sort(key=lambda found: (-found.score, found.record.id, found.span or ()))
+    best: dict[str, Found] = {}
+    for found in every:
+        best.setdefault(found.record.id, found)
+    return list(best.values())
+
+
+def _rank(results: Sequence[Found]) -> list[Hit]:
+    return [
+        Hit(rank, found.record.id, found.score, found.record.text, found.record.meta, _chunk(found))
+        for rank, found in enumerate(results, 1)
+    ]
+
+
+def _chunk(found: Found) -> dict[str, Any] | None:
+    if found.span is None:
+        return None
+    number, start, end = found.span
+    text = found.record.text[start:end]
+    return {"number": number, "start": start, "end": end, "text": text}

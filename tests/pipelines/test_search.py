@@ -170,5 +170,8 @@ def test_equals_brute_force(home, seed, n, k, unit, dtype, deleted, where):
             for i in live
         }
         expected = sorted(scores, key=lambda id: (-scores[id], id))[:k]
-        assert [record.id for record, _ in hits] == expected
-        np.testing.assert_allclose([s for _, s in hits], [scores[i] for i in expected], atol=2e-9)
+        assert [found.record.id for found in hits] == expected
+        assert {found.span for found in hits} <= {None}
+        np.testing.assert_allclose(
+            [found.score for found in hits], [scores[i] for i in expected], atol=2e-9
+        )
