@@ -8,13 +8,18 @@ from embcli.errors import NothingFoundError, UsageError
 from embcli.options import (
     COLLECTION,
     DB,
+    MODEL,
     CollectionName,
     Db,
+    Device,
     Model,
     Out,
     OutputFormat,
+    Prompt,
+    PromptName,
     Quiet,
     Top,
+    TrustRemoteCode,
     Where,
 )
 from embcli.output import Column, Output, pairs, plain, shortened, whole
@@ -38,6 +43,12 @@ def command(
     like: Annotated[
         str | None, typer.Option("--like", metavar="ID", help="Look for records like this one.")
     ] = None,
+    like_file: Annotated[
+        str | None,
+        typer.Option(
+            "--like-file", metavar="FILE", help="Look for records like this picture or text."
+        ),
+    ] = None,
     queries: Annotated[
         str | None,
         typer.Option(
@@ -59,9 +70,21 @@ def command(
         int | None,
         typer.Option("--width", min=1, help="Cut texts in the table to this many characters."),
     ] = None,
+    prompt: Prompt = None,
+    prompt_name: PromptName = None,
+    trust_remote_code: TrustRemoteCode = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache",
+            help="Neither look queries up in the store nor keep them there.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
     db: Db = DB,
     collection: CollectionName = COLLECTION,
     model: Model = None,
+    device: Device = None,
     format: OutputFormat = None,
     out: Out = None,
     quiet: Quiet = False,
@@ -71,8 +94,9 @@ def command(
     The scores are cosines and the results exact; ties go by id. Filters work inside the
     search: the best K of the records that pass are found, not those of the best K that pass.
     """
-    if sum(option is not None for option in (query, like, queries)) != 1:
-        raise UsageError("give one of QUERY, --like ID and --queries FILE")
+    if sum(option is not None for option in (query, like, like_file, queries)) != 1:
+        raise UsageError("give one of QUERY, --like ID, --like-file FILE and --queries FILE")
+    from embcli.pipelines.queries import QueryOptions
     from embcli.pipelines.search import read_queries, search
 
     output = Output(format, out, quiet)
@@ -81,9 +105,18 @@ def command(
     results = search(
         query if named is None else [text for _, text in named],
         like=like,
+        like_file=like_file,
         db=db,
         collection=collection,
-        model=model,
+        options=QueryOptions(
+            model=model,
+            device=device,
+            prompt=prompt,
+            prompt_name=prompt_name,
+            trust_remote_code=trust_remote_code,
+            cache=not no_cache,
+        ),
+        note=output.note,
         k=top,
         threshold=threshold,
         where=where,

@@ -404,7 +404,8 @@ class TorchModel:
         return lengths, batch_of
 
     def _count_truncated(self, texts: list[str]) -> int:
-        tokenizer = getattr(self._model, "tokenizer", None)
+        processor = getattr(self._model, "tokenizer", None)
+        tokenizer = getattr(processor, "tokenizer", processor)
         if not texts or self._max_tokens is None or not callable(tokenizer):
             return 0
         encoded = tokenizer(texts, truncation=False, padding=False)["input_ids"]

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embcli.encoders import MODELS, Encoder, EncoderOptions, load_encoder, options_of
 from embcli.errors import InputError, ModelError, StoreError, UsageError
-from embcli.store import Collection, Store
+from embcli.store import Collection, Record, Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,20 +128,15 @@ class QueryEncoder:
             It is a picture, and the model takes none.
         """
         from embcli.formats.images import load_image
-        from embcli.formats.inputs import is_picture
-        from embcli.formats.source import read_text
 
-        if not is_picture(path):
-            return self._encoder.encode([read_text(path)], "document")
+        record = _read_file(path)
+        if record.image is None:
+            return self._encoder.encode([record.text], "document")
         if not self._encoder.takes_images:
             raise UsageError(f"model {self._name!r} takes no pictures", hint="embcli models")
-        try:
-            digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be opened ({error.strerror})") from error
         return self._with_cache(
-            [_hash("image", digest)],
-            [path],
+            [_hash("image", record.hash)],
+            [record.image],
             lambda paths: self._encoder.encode([load_image(path) for path in paths]),
         )
 
@@ -265,6 +259,24 @@ def keep(db: str | os.PathLike[str], encoder: QueryEncoder) -> None:
     if encoder.new:
         with suppress(StoreError), Store(db, timeout=0.1) as store:
             store.cache_queries(encoder.space, encoder.new)
+
+
+def _read_file(path: str | os.PathLike[str]) -> Record:
+    """Read a file as one record, a picture or a text."""
+    from embcli.formats import Problem, ReadOptions
+    from embcli.formats.inputs import IMAGE, expand
+    from embcli.formats.reader import Reader
+
+    sources = expand([os.fspath(path)], images=True).sources
+    if len(sources) != 1:
+        raise InputError(f"{path}: expected one file, found {len(sources)}")
+    is_text = sources[0].format != IMAGE
+    options = ReadOptions(format="text", per="file") if is_text else ReadOptions()
+    for result in Reader(sources, options):
+        if isinstance(result, Problem):
+            raise InputError(str(result))
+        return result
+    raise InputError(f"{path}: there is no text in it")
 
 
 def _hash(*parts: str) -> str:

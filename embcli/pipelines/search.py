@@ -1,13 +1,13 @@
 """From queries to hits."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
-from embcli.encoders import MODELS, load_encoder
-from embcli.errors import InputError, ModelError, UsageError
+from embcli.errors import InputError, UsageError
+from embcli.pipelines.queries import QueryEncoder, QueryOptions, keep
 from embcli.store import Collection, Record, Store
 from embcli.store.chunks import Span
 
@@ -54,12 +54,14 @@ def search(
     query: str | Sequence[str] | None = None,
     *,
     like: str | None = None,
+    like_file: str | os.PathLike[str] | None = None,
     db: str | os.PathLike[str] = DEFAULT_DB,
     collection: str = DEFAULT_COLLECTION,
-    model: str | None = None,
+    options: QueryOptions | None = None,
     k: int = 10,
     threshold: float | None = None,
     where: str | None = None,
+    note: Callable[[str], None] = lambda message: None,
 ) -> list[list[Hit]]:
     """Find the records nearest to queries by cosine; exact.
 
@@ -70,10 +72,12 @@ def search(
     like : str, optional
         Search by the vector of this record instead of a query; it is not among its own hits. In
         a chunked collection by those of all its chunks: the score is the best of any pair.
+    like_file : path, optional
+        Search by what is in this file, a picture or a text, as if it were a record.
     db : path
     collection : str
-    model : str, optional
-        Only to insist: an error if the collection has another.
+    options : QueryOptions, optional
+        How to encode queries. The model is the collection's; naming another is an error.
     k : int
         Most hits per query.
     threshold : float, optional
@@ -81,6 +85,8 @@ def search(
     where : str, optional
         Filter on metadata, see `embcli.store.where`; hits are the k best among the records
         that pass.
+    note : callable
+        Told what a user should know of how the model is run.
 
     Returns
     -------
@@ -90,29 +96,30 @@ def search(
     Raises
     ------
     UsageError
-        The query is empty, the filter cannot be read, or `model` is not the collection's.
-    StoreError, ModelError, NothingFoundError
+        The query is empty, the filter cannot be read, or the model is not the collection's.
+    InputError, StoreError, ModelError, NothingFoundError
     """
-    if (query is None) == (like is None):
-        raise UsageError("give either a query or the id of a record to search like")
+    if sum(item is not None for item in (query, like, like_file)) != 1:
+        raise UsageError("give one of a query, the id of a record and a file to search like")
     if k < 1:
         raise UsageError(f"k must be at least 1, not {k}")
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
-        if model not in (None, source.recipe.model):
-            raise UsageError(
-                f"collection {collection!r} was encoded with {source.recipe.model!r}, "
-                f"not {model!r}",
-                hint=f"embcli encode FILE --model {model} --collection NEW",
-            )
+        encoder = QueryEncoder(store, source, options or QueryOptions(), note)
         wanted = None if where is None else source.filter(where)
         if like is not None:
             vectors = _vectors_of(source, like)
             best = _best_of(_nearest_in_parts(source, vectors, k + 1, threshold, wanted))
             return [_rank([found for found in best if found.record.id != like][:k])]
-        queries = [query] if isinstance(query, str) else list(query or ())
-        vectors = encode_queries(source, queries)
-        return [_rank(found) for found in _nearest_in_parts(source, vectors, k, threshold, wanted)]
+        if like_file is not None:
+            vectors = encoder.encode_file(like_file)
+        else:
+            vectors = encoder.encode([query] if isinstance(query, str) else list(query or ()))
+        results = [
+            _rank(found) for found in _nearest_in_parts(source, vectors, k, threshold, wanted)
+        ]
+    keep(db, encoder)
+    return results
 
 
 def read_queries(source: str) -> list[tuple[str, str]]:
@@ -153,37 +160,6 @@ def read_queries(source: str) -> list[tuple[str, str]]:
     if not queries:
         raise InputError(f"{source}: there is no query in it")
     return queries
-
-
-def encode_queries(collection: Collection, queries: Sequence[str]) -> "NDArray[np.float32]":
-    """Encode queries into the space of a collection, shape (len(queries), dim).
-
-    Raises
-    ------
-    UsageError
-        A query has no text.
-    ModelError
-        The model is not here, or is not the one that made the collection.
-    """
-    for query in queries:
-        if not query.strip():
-            raise UsageError("the query is empty")
-    recipe = collection.recipe
-    if recipe.model not in MODELS:
-        raise ModelError(
-            f"the vectors of collection {collection.name!r} were made by {recipe.model!r}, "
-            "which is not here to encode a query",
-            hint="embcli search --like ID",
-        )
-    encoder = load_encoder(recipe.model)
-    if encoder.recipe().hash != recipe.hash:
-        differences = "; ".join(recipe.differences(encoder.recipe()))
-        raise ModelError(
-            f"the installed model {recipe.model!r} is not the one that made collection "
-            f"{collection.name!r} ({differences})",
-            hint="encode the files again into a new --collection",
-        )
-    return encoder.encode(queries, "query")
 
 
 def nearest(
