@@ -170,7 +170,7 @@ def test_help_is_grouped(run):
         ),
         (["search", "x", "-k", "many"], "error: Invalid value for '--top' / '-k'"),
         (["encode"], "error: Missing argument"),
-        (["search"], "error: give one of QUERY, --like ID and --queries FILE"),
+        (["search"], "error: give one of QUERY, --like ID, --like-file FILE and --queries FILE"),
         (["search", "x", "--like", "y"], "error: give one of"),
         (["search", "x", "-f", "xml"], "error: Invalid value for '--format'"),
     ],

@@ -70,7 +70,7 @@ class Recipe:
 
     def differences(self, other: "Recipe") -> list[str]:
         """Name what differs, as ``key: ours → theirs``."""
-        ours, theirs = self._identity, other._identity
+        ours, theirs = self.settings, other.settings
         return [
             f"{key}: {_short(ours.get(key))} → {_short(theirs.get(key))}"
             for key in sorted({*ours, *theirs})

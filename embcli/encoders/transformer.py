@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.pooling import normalize_rows
-from embcli.encoders import EncoderOptions, Kind
+from embcli.encoders import MODELS, EncoderOptions, Kind
 from embcli.encoders.model_files import ModelFiles, find_model, hub_ids
 from embcli.encoders.recipe import Recipe
 from embcli.errors import ModelError, UsageError
@@ -336,8 +336,10 @@ def _fetch(name: str, revision: str | None, note: Callable[[str], None]) -> Path
     id = hub_ids(name)[0]
     at = f" --revision {revision}" if revision else ""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        embedded = "" if "/" in name else f"not embedded (there are: {', '.join(MODELS)}) and "
         raise ModelError(
-            f"model {name!r} is not on this machine, and HF_HUB_OFFLINE forbids to fetch it",
+            f"model {name!r} is {embedded}not on this machine, and HF_HUB_OFFLINE forbids to "
+            "fetch it",
             hint=f"HF_HUB_OFFLINE=0 hf download {id}{at}",
         )
     if find_spec("huggingface_hub") is None:

@@ -193,13 +193,11 @@ def encode(
             batches = _Batches(chain(found.problems, reader), costly=encoder.costly)
             with _Writer(store, target, encoder, chunker, report, listeners, strict) as writer:
                 for batch in chain(batches, [None]):
-                    if batch is None:
-                        writer.finish()
-                    else:
-                        writer.take(batch)
-                        batches.pace(writer.pace)
-                    store.index_texts()
-                    listeners.progress(reader.bytes_read, sizes, report.records)
+                    # The encoder works on a batch while the one before is written.
+                    if writer.take(batch):
+                        store.index_texts()
+                        listeners.progress(reader.bytes_read, sizes, report.records)
+                    batches.pace(writer.pace)
             if prune and report.malformed:
                 skipped = counted(report.malformed, "record")
                 listeners.note(f"nothing pruned, because {skipped} had to be skipped")
@@ -469,8 +467,16 @@ class _Writer:
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
 
-    def take(self, batch: Sequence[Record | Problem]) -> None:
-        """Begin to encode a batch, and write the one before."""
+    def take(self, batch: Sequence[Record | Problem] | None) -> bool:
+        """Begin to encode a batch, and write the one before; None is the end of all batches.
+
+        Returns
+        -------
+        written : bool
+            Whether a batch was written.
+        """
+        if batch is None:
+            return self._finish()
         records: list[Record] = []
         for result in self._without_repeats(batch):
             if isinstance(result, Record):
@@ -478,18 +484,19 @@ class _Writer:
                 continue
             if self._strict:
                 self._begin(records)
-                self.finish()
+                self._finish()
             elif result.id is not None and self._target.sources([result.id]):
                 message = f"{result.message}; the one stored before stays (unless --prune)"
                 result = replace(result, message=message)
             self._skip(result)
-        self._begin(records)
+        return self._begin(records)
 
-    def finish(self) -> None:
-        """Write what is under way."""
+    def _finish(self) -> bool:
+        """Write what is under way, if anything is."""
         under_way, self._under_way = self._under_way, None
         if under_way is not None:
             self._write(*under_way)
+        return under_way is not None
 
     def _skip(self, problem: Problem) -> None:
         self._report.skipped += 1
@@ -518,19 +525,18 @@ class _Writer:
                     continue
             yield result
 
-    def _begin(self, records: list[Record]) -> None:
+    def _begin(self, records: list[Record]) -> bool:
         """Hand a batch to the encoder, then write the one before."""
         if not records:
-            return
+            return False
         new = self._target.missing(records)
         if self._under_way is not None:
             coming = {record.hash for record in self._under_way[1].records}
             new = [record for record in new if record.hash not in coming]
         work = self._submit(new)
-        self.finish()
+        written = self._finish()
         self._under_way = records, work
-        if self._thread is None:
-            self.finish()
+        return self._finish() if self._thread is None else written
 
     def _submit(self, records: Sequence[Record]) -> _Work:
         """Prepare what the encoder takes, and hand it over."""

@@ -112,6 +112,7 @@ class QueryEncoder:
                 raise UsageError("the query is empty")
         if self._is_builtin:
             return self._encoder.encode(queries, "query")
+        self._check_known()
         hashes = [_hash("text", self._prompt, query) for query in queries]
         return self._with_cache(hashes, queries, self._encode_texts)
 

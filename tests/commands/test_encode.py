@@ -102,7 +102,9 @@ def test_unknown_model(run, corpus):
     result = run("encode", "corpus.jsonl", "-m", "bert-colossal")
     assert result.code == 4
     assert result.err == (
-        "error: no model called 'bert-colossal' (there are: static, hash); try: embcli models\n"
+        "error: model 'bert-colossal' is not embedded (there are: static, hash) and not on this "
+        "machine, and HF_HUB_OFFLINE forbids to fetch it; "
+        "try: HF_HUB_OFFLINE=0 hf download sentence-transformers/bert-colossal\n"
     )
 
 

@@ -244,11 +244,10 @@ def test_options_reach_the_reader(home):
     (home / "a.csv").write_text("1;x\n2;y\n")
     encode(["a.csv"], read=ReadOptions(header=False, delimiter=";", id_field="1"))
     assert contents()[0].keys() == {"1", "2"}
-    assert isinstance(Problem("a", 1, "b"), Problem)
 
 
 def test_half_precision(corpus):
-    encode([corpus], dtype="float16")
+    encode([corpus], storage="float16")
     expected = load_encoder("static").encode(["A cat sleeps on the warm sofa."])[0]
     np.testing.assert_allclose(contents()[1]["cat"], expected, atol=2e-4)
     assert encode([corpus]).reused == 5

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from embcli import Recipe, Record, Store, encode, load_encoder, search
 from embcli.errors import InputError, ModelError, NothingFoundError, StoreError, UsageError
+from embcli.pipelines.queries import QueryOptions
 from embcli.pipelines.search import nearest, read_queries
 
 
@@ -75,11 +76,11 @@ def test_ties_go_by_id(home):
     ("options", "error", "message"),
     [
         ({"query": " "}, UsageError, "the query is empty"),
-        ({"query": None}, UsageError, "either a query or the id"),
-        ({"query": "x", "like": "cat"}, UsageError, "either a query or the id"),
+        ({"query": None}, UsageError, "one of a query, the id"),
+        ({"query": "x", "like": "cat"}, UsageError, "one of a query, the id"),
         ({"query": "x", "k": 0}, UsageError, "at least 1"),
         ({"query": "x", "where": "kind ="}, UsageError, "--where: expected a value"),
-        ({"query": "x", "model": "hash"}, UsageError, "encoded with 'static', not 'hash'"),
+        ({"query": "x", "options": QueryOptions(model="hash")}, UsageError, "encoded with 'static', not 'hash'"),
         ({"query": "x", "collection": "no"}, StoreError, "no collection 'no'"),
         ({"query": "x", "db": "no.db"}, StoreError, "there is no store at no.db"),
     ],
