@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 
 from embcli import Store
+from embcli.errors import StoreError
+from embcli.store.database import VERSION
 from tests.conftest import ROOT
+from tests.models import tiny_bert
 
 EMBCLI = [sys.executable, "-m", "embcli"]
 
@@ -148,7 +151,7 @@ def test_killed_dozens_of_times_then_finished(big, home):
         if os.path.exists("killed.db"):
             connection = sqlite3.connect("killed.db")
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            if connection.execute("PRAGMA user_version").fetchone() == (1,):
+            if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
                 seen.add(connection.execute("SELECT count(*) FROM records").fetchone()[0])
             connection.close()
     assert kills >= 24
@@ -157,6 +160,52 @@ def test_killed_dozens_of_times_then_finished(big, home):
     records, vectors = contents("killed.db")
     assert records == expected_records
     np.testing.assert_array_equal(vectors, expected_vectors)
+
+
+@pytest.fixture
+def slow(home):
+    """A corpus that takes a tiny transformer some seconds, and that model."""
+    tiny_bert(home / "model")
+    words = [line.split()[0] for line in (ROOT / "README.md").read_text().splitlines() if line]
+    rng = random.Random(0)
+    with (home / "slow.jsonl").open("w") as file:
+        for n in range(12_000):
+            file.write(
+                json.dumps({"id": f"r{n}", "text": " ".join(rng.choices(words, k=60))}) + "\n"
+            )
+    return home / "slow.jsonl"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGINT])
+def test_a_transformer_is_interrupted_and_does_the_rest_only(slow, home, signal_):
+    words = ("encode", slow, "-m", "model", "--dtype", "float32")
+    finish(*words, "-d", "whole.db")
+    process = start(*words, "-d", "cut.db")
+    for _ in range(600):
+        time.sleep(0.05)
+        if process.poll() is not None or _stored("cut.db"):
+            break
+    process.send_signal(signal_)
+    _, said = process.communicate()
+    assert process.returncode == (-9 if signal_ == signal.SIGKILL else 130), said
+    assert "Traceback" not in said
+    stored = _stored("cut.db")
+    assert 0 < stored < 12_000
+    assert f"encoded {12_000 - stored:,}, reused {stored:,}" in finish(*words, "-d", "cut.db")
+    records, vectors = contents("cut.db")
+    expected_records, expected_vectors = contents("whole.db")
+    assert records == expected_records
+    np.testing.assert_allclose(vectors, expected_vectors, atol=1e-5)
+
+
+def _stored(path):
+    """How many records a store has that may be about to be made."""
+    try:
+        with Store(path, readonly=True) as store:
+            return len(store.collection("default"))
+    except StoreError:
+        return 0
 
 
 def test_two_processes_write_one_store_at_once(big, home):

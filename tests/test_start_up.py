@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.models import tiny_bert
+
 HEAVY = {
     "torch", "transformers", "sentence_transformers", "sklearn", "scipy", "umap", "matplotlib",
     "pandas", "wordllama", "sqlite_utils", "zstandard",
@@ -48,6 +50,15 @@ def test_search_by_example_needs_no_tokenizer(run, corpus):
 
 def test_encode_imports_no_heavy_library(corpus):
     assert not imported("encode", "corpus.jsonl") & (HEAVY - {"sqlite_utils", "zstandard"})
+
+
+def test_a_query_of_a_transformer_needs_neither_torch_nor_the_model_twice(run, corpus, home):
+    tiny_bert(home / "model")
+    assert run("encode", "corpus.jsonl", "-m", "model").code == 0
+    modules = imported("search", "a cat")
+    assert not modules & HEAVY
+    assert "tokenizers" in modules
+    assert not imported("search", "a cat") & (HEAVY | {"tokenizers", "safetensors"})
 
 
 def test_importing_the_package_costs_nothing():

@@ -138,6 +138,8 @@ def command(
             for (id, text), hits in zip(named, results, strict=True)
             for hit in hits
         ]
+    if output.format == "table" and not full:
+        rows = [{**row, "text": row["chunk"]["text"]} if "chunk" in row else row for row in rows]
     output.rows(rows, columns)
     if not rows:
         raise NothingFoundError(f"nothing found in collection {collection!r}")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from embcli.encoders.transformer import TransformerEncoder
 
-# So many queries are worth the seconds that it takes to load the full model.
-_LIGHT_QUERIES = 256
+# More are worth the seconds that it takes to load the full model, and to make it fast.
+_FEW_QUERIES = 256
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ class QueryEncoder:
         self._recipe = collection.recipe
         self._name = options.model or self._recipe.model
         self._is_builtin = self._recipe.model in MODELS
+        self._dtype = "float32"
         self.space = self._recipe.hash
         self.new: dict[str, NDArray[np.float32]] = {}
         if self._name != self._recipe.model and (self._is_builtin or self._name in MODELS):
@@ -112,6 +113,8 @@ class QueryEncoder:
                 raise UsageError("the query is empty")
         if self._is_builtin:
             return self._encoder.encode(queries, "query")
+        if len(queries) > _FEW_QUERIES:
+            self._dtype = "auto"
         self._check_known()
         hashes = [_hash("text", self._prompt, query) for query in queries]
         return self._with_cache(hashes, queries, self._encode_texts)
@@ -170,7 +173,7 @@ class QueryEncoder:
         encoder = self._transformer
         facts = self._store.space_facts(self._recipe.hash)
         agrees = facts is not None and facts.light
-        if agrees and len(texts) <= _LIGHT_QUERIES and encoder.light is not None:
+        if agrees and len(texts) <= _FEW_QUERIES and encoder.light is not None:
             return encoder.encode_lightly(texts)
         return encoder.encode(texts, "query")
 
@@ -192,6 +195,7 @@ class QueryEncoder:
             options = replace(
                 options_of(self._recipe),
                 device=self._options.device,
+                dtype=self._dtype,
                 trust_remote_code=self._options.trust_remote_code,
             )
         encoder = load_encoder(self._name, options, self._note)

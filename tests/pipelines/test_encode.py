@@ -6,7 +6,7 @@ import pytest
 from embcli import Store, encode, load_encoder
 from embcli.encoders import MODELS
 from embcli.errors import InputError, ModelError, UsageError
-from embcli.formats import Problem, ReadOptions
+from embcli.formats import ReadOptions
 from embcli.pipelines import encode as pipeline
 from embcli.pipelines.encode import Listeners, preview
 

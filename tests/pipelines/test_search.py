@@ -80,7 +80,11 @@ def test_ties_go_by_id(home):
         ({"query": "x", "like": "cat"}, UsageError, "one of a query, the id"),
         ({"query": "x", "k": 0}, UsageError, "at least 1"),
         ({"query": "x", "where": "kind ="}, UsageError, "--where: expected a value"),
-        ({"query": "x", "options": QueryOptions(model="hash")}, UsageError, "encoded with 'static', not 'hash'"),
+        (
+            {"query": "x", "options": QueryOptions(model="hash")},
+            UsageError,
+            "encoded with 'static', not 'hash'",
+        ),
         ({"query": "x", "collection": "no"}, StoreError, "no collection 'no'"),
         ({"query": "x", "db": "no.db"}, StoreError, "there is no store at no.db"),
     ],
