@@ -104,11 +104,19 @@ class ChunkTable:
             for key, group in groupby(sorted(rows), key=itemgetter(0))
         }
 
-    def move(self, moved: Iterable[tuple[int, Place, Place]]) -> None:
+    def move(self, moved: Sequence[tuple[int, Place, Place]]) -> None:
         """Follow vectors that `Segments.compact` has moved. Call inside a transaction."""
+        # Looking for each place in the table would take a long text's chunks squared.
+        at = {
+            place: (span.number, key)
+            for key, chunks in self.find(key for key, _, _ in moved).items()
+            for span, place in chunks
+        }
+        for _, before, after in moved:
+            at[after] = at.pop(before)
         self._db.executemany(
-            "UPDATE chunks SET segment = ?, slot = ? WHERE record = ? AND segment = ? AND slot = ?",
-            ((*after, key, *before) for key, before, after in moved),
+            "UPDATE chunks SET segment = ?, slot = ? WHERE number = ? AND record = ?",
+            (place + chunk for place, chunk in at.items()),
         )
 
     def remove(self, keys: Iterable[int]) -> None:
