@@ -80,9 +80,11 @@ def inside(function: "Callable[[], object]") -> Cost:
     return Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def alternate(sides: "Mapping[str, Callable[[], Cost]]", runs: int) -> dict[str, Cost]:
+def alternate(
+    sides: "Mapping[str, Callable[[], Cost]]", runs: int, *, warm: bool = True
+) -> dict[str, Cost]:
     """Warm every side up once, then let the sides take turns; return the medians by side."""
-    for side in sides.values():
+    for side in sides.values() if warm else ():
         side()
     costs: dict[str, list[Cost]] = {name: [] for name in sides}
     for _ in range(runs):

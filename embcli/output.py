@@ -245,6 +245,12 @@ def pairs(value: Row) -> str:
     return printable(", ".join(f"{key}: {_cell(item) or 'null'}" for key, item in value.items()))
 
 
+def ending(name: str) -> str:
+    """Show a path by its last two parts, and any other name as it is: …/minilm/model."""
+    parts = Path(name).parts
+    return f"…/{'/'.join(parts[-2:])}" if os.path.isabs(name) and len(parts) > 3 else plain(name)
+
+
 def moment(time: str) -> str:
     """Show a time to the minute: 2026-11-20 16:05."""
     return time[:16].replace("T", " ")

@@ -16,7 +16,7 @@ from embcli.options import (
     complete_collection,
     example,
 )
-from embcli.output import Column, Output, Table, moment, pairs, plain, size
+from embcli.output import Column, Output, Table, ending, moment, pairs, plain, size
 
 PANEL = "Keep"
 ORDER = 30
@@ -24,7 +24,7 @@ EXAMPLE = "embcli collections list"
 COLUMNS = (
     Column("name", "collection"),
     Column("records", "records", right=True, show="{:,}".format),
-    Column("model", "model"),
+    Column("model", "model", wrap=True, show=ending),
     Column("dim", "dim", right=True),
     Column("bytes", "vectors", right=True, show=size),
     Column("created", "created (UTC)", show=moment),

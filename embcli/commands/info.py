@@ -5,7 +5,7 @@ from typing import Any
 
 from embcli.commands.collections import COLUMNS as COLLECTIONS
 from embcli.options import DB, Db, Out, OutputFormat, Quiet
-from embcli.output import Column, Output, Table, moment, pairs, size
+from embcli.output import Column, Output, Table, ending, moment, pairs, size
 
 PANEL = "Look"
 ORDER = 21
@@ -19,7 +19,7 @@ STORE = (
 )
 SPACES = (
     Column("space", "space", show=lambda hash: str(hash)[:12]),
-    Column("model", "model"),
+    Column("model", "model", wrap=True, show=ending),
     Column("dim", "dim", right=True),
     Column("collections", "collections", right=True),
 )

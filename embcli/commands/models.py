@@ -7,19 +7,18 @@ from typing import Annotated
 import typer
 
 from embcli.options import DB, Db, Out, OutputFormat, Quiet, complete_model, example
-from embcli.output import Column, Output, pairs, plain, size
+from embcli.output import Column, Output, ending, pairs, plain, size
 
 PANEL = "Look"
 ORDER = 22
 EXAMPLE = "embcli models"
 COLUMNS = (
-    Column("name", "model", wrap=True),
+    Column("name", "model", wrap=True, show=ending),
     Column("available", "here", show=lambda here: "yes" if here else "no"),
     Column("dim", "dim", right=True, show=lambda n: "" if n is None else str(n)),
     Column("max_tokens", "tokens", right=True, show=lambda n: "all" if n is None else str(n)),
     Column("bytes", "size", right=True, show=lambda n: "" if n is None else size(n)),
-    Column("licence", "licence"),
-    Column("description", "what it is", share=1, wrap=True),
+    Column("description", "what it is", wrap=True),
 )
 DETAILS = (Column("fact", "fact"), Column("value", "value", wrap=True))
 

@@ -205,7 +205,7 @@ MODELS = {
             "embcli.encoders.static:StaticEncoder",
             256,
             "MIT",
-            "static token table from the wordllama wheel, mean-pooled; offline, no torch",
+            "static token table, mean-pooled; offline, no torch",
             requires="wordllama",
         ),
         ModelCard(
@@ -213,7 +213,7 @@ MODELS = {
             "embcli.encoders.hashing:HashEncoder",
             1024,
             "none needed",
-            "signed hashing of character n-grams; no model at all, any script, any text",
+            "hashed character n-grams; no model at all, any script",
         ),
     )
 }
