@@ -1,5 +1,6 @@
 """`embcli search`."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -96,6 +97,9 @@ def command(
     """
     if sum(option is not None for option in (query, like, like_file, queries)) != 1:
         raise UsageError("give one of QUERY, --like ID, --like-file FILE and --queries FILE")
+    if queries is None:
+        # Before NumPy is imported: products this small only lose by being shared among threads.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from embcli.pipelines.queries import QueryOptions
     from embcli.pipelines.search import read_queries, search
 
@@ -130,11 +134,11 @@ def command(
     elif width is not None:
         columns[3] = Column("text", "text", show=lambda text: shortened(plain(text), width))
     if named is None:
-        rows = [vars(hit) for hit in results[0]]
+        rows = [hit.row() for hit in results[0]]
     else:
         columns.insert(0, Column("query_id", "query"))
         rows = [
-            {"query_id": id, "query": text, **vars(hit)}
+            {"query_id": id, "query": text, **hit.row()}
             for (id, text), hits in zip(named, results, strict=True)
             for hit in hits
         ]

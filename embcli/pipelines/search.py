@@ -34,11 +34,12 @@ class Hit:
     meta: dict[str, Any]
     chunk: dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        # Commands show vars(hit), where there is a chunk only if the collection has any; the
-        # attribute falls back to the default of the class.
+    def row(self) -> dict[str, Any]:
+        """Give the hit as commands show it: with a chunk only if the collection has any."""
+        row = dict(vars(self))
         if self.chunk is None:
-            del self.__dict__["chunk"]
+            del row["chunk"]
+        return row
 
 
 @dataclass(frozen=True)

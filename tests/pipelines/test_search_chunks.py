@@ -123,7 +123,7 @@ def test_a_hit_tells_which_chunk_was_nearest(three):
     assert [hit.id for hit in hits] == ["b", "c"]
     assert hits[0].chunk == {"number": 2, "start": 8, "end": 11, "text": "bü2"}
     assert hits[0].text == "bü0 bü1 bü2"
-    assert list(vars(hits[0])) == ["rank", "id", "score", "text", "meta", "chunk"]
+    assert list(hits[0].row()) == ["rank", "id", "score", "text", "meta", "chunk"]
     assert [hit.rank for hit in hits] == [1, 2]
 
 
@@ -145,10 +145,10 @@ def test_without_chunks_hits_are_as_they_were(corpus, run):
     encode([corpus])
     (hits,) = search("pets")
     assert hits[0].chunk is None
-    assert list(vars(hits[0])) == ["rank", "id", "score", "text", "meta"]
+    assert list(hits[0].row()) == ["rank", "id", "score", "text", "meta"]
     rows = run("search", "pets", "-f", "ndjson").rows
     assert {tuple(row) for row in rows} == {("rank", "id", "score", "text", "meta")}
-    assert hits[0] == Hit(*vars(hits[0]).values())
+    assert hits[0] == Hit(*hits[0].row().values())
 
 
 def test_commands_show_chunks(three, run):
