@@ -15,6 +15,11 @@ from embcli.errors import ModelError
 MODULES = "modules.json"
 CONFIG = "config.json"
 PROMPTS = "config_sentence_transformers.json"
+_CONFIGURATIONS = (
+    MODULES, CONFIG, "sentence_*_config.json", "router_config.json", "adapter_config.json",
+)  # fmt: skip
+_BRANCHING = ("Router", "Asym")
+_OTHER_FORMATS = ("onnx", "openvino")
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt",
@@ -247,18 +252,29 @@ class ModelFiles:
     def _transformer(self) -> Path:
         return self.modules[0].directory
 
-    @property
-    def _directories(self) -> Iterable[Path]:
-        return dict.fromkeys([self.directory, *(module.directory for module in self.modules)])
+    @cached_property
+    def _directories(self) -> list[Path]:
+        """Where the model's files are."""
+        directories = [self.directory, *(module.directory for module in self.modules)]
+        if any(module.kind in _BRANCHING for module in self.modules):
+            # The branches are in folders of their own, as the configuration has it.
+            below = (path for path in self.directory.rglob("*") if path.is_dir())
+            directories += sorted(path for path in below if path.name not in _OTHER_FORMATS)
+        return list(dict.fromkeys(directories))
 
     @property
     def _tokenizer_files(self) -> list[Path]:
-        return [path for name in _TOKENIZER if (path := self._transformer / name).is_file()]
+        return [
+            path
+            for directory in self._directories
+            for name in _TOKENIZER
+            if (path := directory / name).is_file()
+        ]
 
     @property
     def _configurations(self) -> Iterator[Path]:
         for directory in self._directories:
-            for pattern in (MODULES, CONFIG, "sentence_*_config.json"):
+            for pattern in _CONFIGURATIONS:
                 yield from sorted(directory.glob(pattern))
 
     @cached_property

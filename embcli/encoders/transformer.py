@@ -74,8 +74,12 @@ class TransformerEncoder:
     ) -> None:
         self._options = options
         self._note = note
+        if options.revision is not None and os.path.isdir(name):
+            raise UsageError(f"{name} is a directory, and has no revisions")
         directory = find_model(name, options.revision) or _fetch(name, options.revision, note)
         self.files = files = ModelFiles(directory)
+        if not files.weights:
+            raise ModelError(f"{directory} holds no weights")
         self._name = str(directory) if os.path.isdir(name) else name
         self._prompts: dict[Kind, str] = {
             "document": self._document_prompt(),

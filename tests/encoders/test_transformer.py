@@ -239,6 +239,28 @@ def test_changed_files_make_another_space(bert, tmp_path, file):
     assert load(path).recipe().hash != load(bert).recipe().hash
 
 
+def test_the_branches_of_a_router_are_part_of_the_model(tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Router
+
+    parts = [
+        list(reference(models.tiny_bert(tmp_path / name, seed=seed, normalize=False)))
+        for seed, name in enumerate("ab")
+    ]
+    router = Router.for_query_document(query_modules=parts[0], document_modules=parts[1])
+    model = SentenceTransformer(modules=[router], device="cpu")
+    model.save_pretrained(str(tmp_path / "router"))
+    encoder = load(tmp_path / "router")
+    expected = {"query": model.encode_query(TEXTS), "document": model.encode_document(TEXTS)}
+    for kind, vectors in expected.items():
+        np.testing.assert_allclose(encoder.encode(TEXTS, kind), vectors, rtol=1e-4, atol=1e-5)
+    assert encoder.light is None
+    before = encoder.recipe().hash
+    (weights, *_) = encoder.files.weights
+    weights.write_bytes(weights.read_bytes()[:-1] + b" ")
+    assert load(tmp_path / "router").recipe().hash != before
+
+
 def test_remarks_in_the_configuration_do_not(bert, tmp_path):
     path = tmp_path / "remarked"
     shutil.copytree(bert, path)
