@@ -1,4 +1,4 @@
-"""Exact top-k by cosine, over vectors that arrive block by block."""
+"""Top-k by cosine, over vectors that arrive block by block: exact, or to be verified."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -142,11 +142,7 @@ class TopK:
     def results(self) -> list[Candidates]:
         """Candidates of every query, shape (n_queries,): k, or more where the last ones tie."""
         self._prune()
-        if not len(self._floor):
-            return []
-        order = np.argsort(self._kept.queries, kind="stable")
-        ends = np.searchsorted(self._kept.queries[order], np.arange(1, len(self._floor)))
-        return [Candidates(*self._kept.take(part)[1:]) for part in np.split(order, ends)]
+        return self._kept.by_query(len(self._floor))
 
     def _is_open(self) -> bool:
         """Whether some query has fewer than k candidates, so that its floor says little."""
@@ -196,6 +192,84 @@ class TopK:
         return found.take(rank < self._k)
 
 
+class Shortlist:
+    """Keep the vectors whose keys are the `count` best of each query by approximate scores.
+
+    Whatever ties with the last is kept too.
+
+    Parameters
+    ----------
+    n_queries : int
+    count : int
+        How many keys to keep.
+    shared : bool
+        Whether several vectors may have the same key, whose score is then the best of theirs.
+        Of the keys kept, all vectors are that score as much as the last key does.
+    slack : float
+        Scores that differ by less count as tied: equal vectors may get scores that differ by
+        rounding.
+
+    Notes
+    -----
+    Cost: O(n_queries · (count + block)) memory and O(n_queries · n) time, provided that ties are
+    few.
+    """
+
+    def __init__(
+        self, n_queries: int, count: int, *, shared: bool = False, slack: float = 1e-5
+    ) -> None:
+        self._count = min(count, np.iinfo(np.int64).max)
+        self._shared = shared
+        self._slack = slack
+        self._floor = np.full(n_queries, -np.inf)
+        none = np.empty(0, np.int64)
+        self._kept = _Found(none, none, np.empty(0, np.float64), none)
+        self._new: list[_Found] = []
+
+    def add(
+        self, keys: NDArray[np.int64], scores: NDArray[np.float32], places: NDArray[np.int64]
+    ) -> None:
+        """Take in a block.
+
+        Parameters
+        ----------
+        keys : int64 array, shape (n,)
+        scores : float32 array, shape (n_queries, n)
+        places : int64 array, shape (n,)
+            What to call each vector.
+        """
+        rows, columns = np.nonzero(scores >= self._floor[:, None])
+        if not len(rows):
+            return
+        found = scores[rows, columns].astype(np.float64)
+        self._new.append(_Found(rows, keys[columns], found, places[columns]))
+        # Sorting is worth it once there are as many new ones as are kept.
+        if sum(len(new.queries) for new in self._new) >= len(self._floor) * self._count:
+            self._prune()
+
+    def results(self) -> list[Candidates]:
+        """Give what is kept of every query, by falling scores, shape (n_queries,)."""
+        self._prune()
+        return self._kept.by_query(len(self._floor))
+
+    def __len__(self) -> int:
+        """How many vectors are kept, those of all queries together."""
+        return len(self._kept.queries) + sum(len(new.queries) for new in self._new)
+
+    def _prune(self) -> None:
+        groups = zip(self._kept, *self._new, strict=True)
+        found = _Found._make(np.concatenate(group) for group in groups)
+        self._new = []
+        found = found.take(np.lexsort((-found.scores, found.queries)))
+        best = found.best_of_each_key() if self._shared else found
+        if self._shared:
+            best = best.take(np.lexsort((-best.scores, best.queries)))
+        starts = np.searchsorted(best.queries, np.arange(len(self._floor)))
+        full = np.bincount(best.queries, minlength=len(self._floor)) >= self._count
+        self._floor[full] = best.scores[starts[full] + self._count - 1] - self._slack
+        self._kept = found.take(found.scores >= self._floor[found.queries])
+
+
 class _Found(NamedTuple):
     """Vectors that are among the best, or may be: columns of equal length."""
 
@@ -206,6 +280,14 @@ class _Found(NamedTuple):
 
     def take(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> "_Found":
         return _Found._make(column[which] for column in self)
+
+    def by_query(self, n_queries: int) -> list[Candidates]:
+        """Divide by query, in the order they are in."""
+        if not n_queries:
+            return []
+        order = np.argsort(self.queries, kind="stable")
+        ends = np.searchsorted(self.queries[order], np.arange(1, n_queries))
+        return [Candidates(*self.take(part)[1:]) for part in np.split(order, ends)]
 
     def best_of_each_key(self) -> "_Found":
         """Keep one of each query and key: the best, ties by place."""

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embcli.core.topk import DECIMALS, TopK
+from embcli.core.topk import DECIMALS, Shortlist, TopK
 
 
 def brute_force(queries, vectors, k, threshold=None):
@@ -216,3 +216,37 @@ def test_vectors_are_called_by_their_number_unless_told():
     top.add(np.array([6, 7]), np.float32([[0.6, 0.8], [-1, 0]]))
     (found,) = top.results()
     assert sorted(zip(found.keys.tolist(), found.places.tolist(), strict=True)) == [(5, 1), (6, 3)]
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(0, 300),
+    owners=st.integers(1, 60),
+    count=st.integers(1, 50),
+    size=st.integers(1, 100),
+    n_queries=st.integers(0, 4),
+    levels=st.sampled_from([3, 50, 10**6]),
+    shared=st.booleans(),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_shortlist_has_the_best_keys_with_ties(
+    seed, n, owners, count, size, n_queries, levels, shared
+):
+    rng = np.random.default_rng(seed)
+    scores = np.float32(rng.integers(0, levels, (n_queries, n)) / levels)
+    keys = rng.integers(0, owners, n) if shared else rng.permutation(n)
+    places = rng.permutation(n) + 1000
+    short = Shortlist(n_queries, count, shared=shared, slack=1e-9)
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        short.add(keys[part], scores[:, part], places[part])
+    results = short.results()
+    assert len(short) == sum(len(found.keys) for found in results)
+    assert len(results) == n_queries
+    for row, found in zip(scores, results, strict=True):
+        best = {}
+        for key, score in zip(keys.tolist(), row.tolist(), strict=True):
+            best[key] = max(score, best.get(key, 0))
+        last = sorted(best.values(), reverse=True)[count - 1] if len(best) >= count else 0
+        assert set(found.places.tolist()) == set(places[row >= last].tolist())
+        assert (np.diff(found.scores) <= 0).all()
