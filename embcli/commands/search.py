@@ -64,6 +64,10 @@ def command(
         float | None, typer.Option("--threshold", "-t", help="Least cosine.")
     ] = None,
     where: Where = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Compare with every vector, however many there are."),
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Show whole texts and metadata in the table.")
     ] = False,
@@ -92,7 +96,8 @@ def command(
 ) -> None:
     """Find the records nearest in meaning to a query.
 
-    The scores are cosines and the results exact; ties go by id. Filters work inside the
+    The scores are cosines and ties go by id. The results are exact; in large collections they may
+    come through compact codes, see embcli compress, unless --exact insists. Filters work inside the
     search: the best K of the records that pass are found, not those of the best K that pass.
     """
     if sum(option is not None for option in (query, like, like_file, queries)) != 1:
@@ -124,6 +129,7 @@ def command(
         k=top,
         threshold=threshold,
         where=where,
+        exact=exact,
     )
     columns = list(COLUMNS)
     if full:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
@@ -62,9 +63,13 @@ def search(
     k: int = 10,
     threshold: float | None = None,
     where: str | None = None,
+    exact: bool = False,
     note: Callable[[str], None] = lambda message: None,
 ) -> list[list[Hit]]:
-    """Find the records nearest to queries by cosine; exact.
+    """Find the records nearest to queries by cosine.
+
+    The results are exact, unless the collection is large and was found to be searched well
+    through codes: see `nearest`.
 
     Parameters
     ----------
@@ -86,6 +91,8 @@ def search(
     where : str, optional
         Filter on metadata, see `embcli.store.where`; hits are the k best among the records
         that pass.
+    exact : bool
+        Insist on comparing with every vector.
     note : callable
         Told what a user should know of how the model is run.
 
@@ -110,14 +117,15 @@ def search(
         wanted = None if where is None else source.filter(where)
         if like is not None:
             vectors = _vectors_of(source, like)
-            best = _best_of(_nearest_in_parts(source, vectors, k + 1, threshold, wanted))
+            best = _best_of(_nearest_in_parts(source, vectors, k + 1, threshold, wanted, exact))
             return [_rank([found for found in best if found.record.id != like][:k])]
         if like_file is not None:
             vectors = encoder.encode_file(like_file)
         else:
             vectors = encoder.encode([query] if isinstance(query, str) else list(query or ()))
         results = [
-            _rank(found) for found in _nearest_in_parts(source, vectors, k, threshold, wanted)
+            _rank(found)
+            for found in _nearest_in_parts(source, vectors, k, threshold, wanted, exact)
         ]
     keep(db, encoder)
     return results
@@ -170,10 +178,12 @@ def nearest(
     *,
     threshold: float | None = None,
     wanted: "NDArray[np.bool_] | None" = None,
+    exact: bool | None = None,
 ) -> list[list[Found]]:
-    """Find the k nearest records of each vector, ties by id; exact.
+    """Find the k nearest records of each vector, ties by id.
 
-    A record with chunks is as near as its nearest chunk.
+    A record with chunks is as near as its nearest chunk. Scores are exact either way; through
+    codes, a record may be missed.
 
     Parameters
     ----------
@@ -185,16 +195,22 @@ def nearest(
         Least cosine.
     wanted : bool array, optional
         See `Collection.filter`.
+    exact : bool, optional
+        Whether to compare with every vector, or to look for candidates through the codes that
+        the collection has and compare only with these. By default, what the collection's coding
+        says, where that is the faster way.
 
     Returns
     -------
     found : list of list of Found
     """
     from embcli.core.topk import TopK
+    from embcli.pipelines.coded import pays, search_codes
 
     # Rounding to float16 moves a component by up to 2^-11 of its size.
     slack = 1e-5 if collection.dtype == "float32" else 1e-3
-    top = TopK(
+    new = partial(
+        TopK,
         vectors,
         k,
         threshold=threshold,
@@ -203,8 +219,13 @@ def nearest(
         names=collection.ids_by_key,
         shared=collection.chunking is not None,
     )
-    for keys, block, places in collection.scan(wanted):
-        top.add(keys, block, places)
+    if exact is None:
+        exact = not pays(collection, len(vectors), k)
+    top = new()
+    if exact or not search_codes(collection, vectors, k, top, wanted):
+        top = new()
+        for keys, block, places in collection.scan(wanted):
+            top.add(keys, block, places)
     candidates = [
         list(zip(c.keys.tolist(), c.scores.tolist(), c.places.tolist(), strict=True))
         for c in top.results()
@@ -234,10 +255,13 @@ def _nearest_in_parts(
     k: int,
     threshold: float | None,
     wanted: "NDArray[np.bool_] | None",
+    exact: bool,
 ) -> Iterator[list[Found]]:
     for start in range(0, len(vectors), _QUERIES_AT_ONCE):
         part = vectors[start : start + _QUERIES_AT_ONCE]
-        yield from nearest(collection, part, k, threshold=threshold, wanted=wanted)
+        yield from nearest(
+            collection, part, k, threshold=threshold, wanted=wanted, exact=exact or None
+        )
 
 
 def _best_of(results: Iterable[Sequence[Found]]) -> list[Found]:

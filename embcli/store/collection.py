@@ -14,11 +14,15 @@ from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, NothingFoundError, UsageError
 from embcli.store import text_index
 from embcli.store.chunks import Chunk, Chunks, ChunkTable, Span
+from embcli.store.coding import Coding
 from embcli.store.database import Database
 from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.records import Record
-from embcli.store.segments import SLOTS, Block, Place, Segments
+from embcli.store.segments import SLOTS, Block, CodedBlock, Place, Segments
 from embcli.store.where import compile_where
+
+# Coded in one transaction, in a second or so.
+_SEGMENTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Collection:
     chunking : str or None
         How texts are cut into chunks, each with a vector of its own; None if a record has one
         vector.
+    coding : Coding or None
+        How it is searched through compact codes; None if nothing was decided yet.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class Collection:
         recipe: Recipe,
         dtype: str,
         chunking: str | None,
+        coding: Coding | None,
     ) -> None:
         self._db = db
         self._key = key
@@ -75,6 +82,7 @@ class Collection:
         self.recipe = recipe
         self.dtype = dtype
         self.chunking = chunking
+        self.coding = coding
         self._segments = Segments(db, key, recipe.dim, dtype)
         self._chunks = ChunkTable(db)
         self._known = KnownTexts(db, space, dtype, chunking)
@@ -217,6 +225,40 @@ class Collection:
                 "WHERE key = ? AND segment = ? AND slot = ?",
                 ((*after, key, *before) for key, before, after in moved),
             )
+
+    def set_coding(self, coding: Coding | None) -> None:
+        """Decide how the collection is searched; codes of another kind are deleted.
+
+        The new ones are made by `update_codes`.
+        """
+        with self._db.transaction():
+            self._db.execute(
+                "UPDATE collections SET coding = ? WHERE key = ?",
+                (None if coding is None else coding.json, self._key),
+            )
+            before = self.coding and self.coding.kind
+            if before is not None and before != (coding and coding.kind):
+                self._segments.remove_codes()
+        self.coding = coding
+
+    def update_codes(self) -> int:
+        """Code what has no codes, as `coding` says, in transactions of a second or so.
+
+        A search is right without this, only slower: what has no codes is searched exactly.
+
+        Returns
+        -------
+        coded : int
+            Number of segments.
+        """
+        if self.coding is None or self.coding.kind is None:
+            return 0
+        total, coded = 0, _SEGMENTS_AT_ONCE
+        while coded == _SEGMENTS_AT_ONCE:
+            with self._db.transaction():
+                coded = self._segments.code(self.coding.kind, _SEGMENTS_AT_ONCE)
+            total += coded
+        return total
 
     def prune(self, files: Iterable[str]) -> int:
         """Delete the records of these files whose ids were not seen.
@@ -423,6 +465,20 @@ class Collection:
     def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
         """Stream the vectors with their records' keys and their places; see `Segments.scan`."""
         return self._segments.scan(wanted)
+
+    def scan_codes(
+        self, kind: str | None, wanted: NDArray[np.bool_] | None = None
+    ) -> Iterator[Block | CodedBlock]:
+        """Stream codes, and vectors of what has none; see `Segments.scan_codes`."""
+        return self._segments.scan_codes(kind, wanted)
+
+    def gather(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read vectors by place, as in `Block`, in the order asked for, shape (n, dim)."""
+        return self._segments.gather(places)
+
+    def count_vectors(self) -> int:
+        """How many vectors a search passes over, those deleted and not yet compacted too."""
+        return self._segments.count()
 
     def records(self) -> Iterator[Record]:
         """Stream every record in the order stored."""

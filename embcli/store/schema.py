@@ -152,4 +152,23 @@ def step_2_chunks(db: Database) -> None:
         )
 
 
-STEPS: tuple[Step, ...] = (step_1_foundation, step_2_chunks)
+def step_3_codes(db: Database) -> None:
+    """Compact codes beside the segments, and how collections use them."""
+    # NULL: nothing was decided yet, and there are no codes.
+    db.table("collections").add_column("coding", str)
+    db.table("codes").create(
+        {"segment": int, "kind": str, "codes": bytes},
+        pk="segment",
+        not_null={"kind", "codes"},
+        foreign_keys=[("segment", "segments", "key")],
+    )
+    # Whoever changes vectors cannot leave codes behind that do not fit them. This costs little:
+    # it happens once for a thousand vectors.
+    for name, event in (("changed", "UPDATE OF vectors"), ("deleted", "DELETE")):
+        db.execute(
+            f"CREATE TRIGGER codes_of_{name}_segments AFTER {event} ON segments "
+            "BEGIN DELETE FROM codes WHERE segment = old.key; END"
+        )
+
+
+STEPS: tuple[Step, ...] = (step_1_foundation, step_2_chunks, step_3_codes)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from embcli.core.quantize import Codes, quantize
 from embcli.store.database import Database
 
 SLOTS = 1024
@@ -34,6 +35,26 @@ class Block(NamedTuple):
 
     keys: NDArray[np.int64]
     vectors: NDArray[np.float32]
+    places: NDArray[np.int64]
+
+
+class CodedBlock(NamedTuple):
+    """A segment's codes on their way out of the store.
+
+    Attributes
+    ----------
+    keys : int64 array, shape (n,)
+        The record each wanted vector belongs to.
+    codes : Codes
+        Of all the segment's vectors, shape (count,).
+    live : bool array, shape (count,)
+        Which of them are wanted: n.
+    places : int64 array, shape (n,)
+    """
+
+    keys: NDArray[np.int64]
+    codes: Codes
+    live: NDArray[np.bool_]
     places: NDArray[np.int64]
 
 
@@ -131,20 +152,108 @@ class Segments:
         block : Block
             Never empty.
         """
+        for block in self.scan_codes(None, wanted):
+            assert isinstance(block, Block)
+            yield block
+
+    def scan_codes(
+        self, kind: str | None, wanted: NDArray[np.bool_] | None = None
+    ) -> Iterator[Block | CodedBlock]:
+        """Stream codes of a kind and, of segments that have none, the vectors.
+
+        Parameters
+        ----------
+        kind : str or None
+            See `embcli.core.quantize`; None for the vectors of all segments.
+        wanted : bool array, optional
+            As in `scan`.
+
+        Yields
+        ------
+        block : Block or CodedBlock
+            Never empty.
+        """
         rows = self._db.all(
-            "SELECT key, slots FROM segments WHERE collection = ? ORDER BY key",
-            (self._collection,),
+            "SELECT key, slots, EXISTS (SELECT 1 FROM codes WHERE segment = segments.key "
+            "AND kind = ?) FROM segments WHERE collection = ? ORDER BY key",
+            (kind, self._collection),
         )
-        for segment, blob in rows:
+        for segment, blob, coded in rows:
             keys = np.frombuffer(blob, KEY)
             live = keys > 0 if wanted is None else (keys > 0) & wanted[keys]
             if not live.any():
                 continue
-            vectors = self._read(segment)
             places = segment * SLOTS + np.arange(len(keys), dtype=np.int64)
-            if not live.all():
+            every = live.all()
+            if coded and kind is not None:
+                with self._db.blob("codes", "codes", segment) as codes:
+                    block = Codes.from_bytes(codes.read(), kind, len(keys), self._dim)
+                if not every:
+                    keys, places = keys[live], places[live]
+                yield CodedBlock(keys, block, live, places)
+                continue
+            vectors = self._read(segment)
+            if not every:
                 keys, vectors, places = keys[live], vectors[live], places[live]
             yield Block(keys, vectors.astype(np.float32, copy=False), places)
+
+    def gather(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Read single vectors, in the order asked for.
+
+        Parameters
+        ----------
+        places : int64 array, shape (n,)
+            As in `Block`.
+
+        Returns
+        -------
+        vectors : float32 array, shape (n, dim)
+        """
+        vectors = np.empty((len(places), self._dim), np.float32)
+        width = self._dim * self._dtype.itemsize
+        rows = sorted(zip(places.tolist(), range(len(places)), strict=True))
+        for segment, group in groupby(rows, key=lambda row: row[0] // SLOTS):
+            with self._db.blob("segments", "vectors", segment) as blob:
+                for place, row in group:
+                    blob.seek(place % SLOTS * width)
+                    vectors[row] = np.frombuffer(blob.read(width), self._dtype)
+        return vectors
+
+    def code(self, kind: str, limit: int) -> int:
+        """Code segments that have no codes of a kind; return how many. Call in a transaction.
+
+        Parameters
+        ----------
+        kind : str
+        limit : int
+            Code no more than this many.
+        """
+        rows = self._db.all(
+            "SELECT key FROM segments WHERE collection = ? AND NOT EXISTS "
+            "(SELECT 1 FROM codes WHERE segment = segments.key AND kind = ?) "
+            "ORDER BY key LIMIT ?",
+            (self._collection, kind, limit),
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO codes (segment, kind, codes) VALUES (?, ?, ?)",
+            (
+                (segment, kind, quantize(self._read(segment), kind).to_bytes())
+                for (segment,) in rows
+            ),
+        )
+        return len(rows)
+
+    def remove_codes(self) -> None:
+        """Delete all codes. Call inside a transaction."""
+        self._db.execute(
+            "DELETE FROM codes WHERE segment IN (SELECT key FROM segments WHERE collection = ?)",
+            (self._collection,),
+        )
+
+    def count(self) -> int:
+        """How many vectors there are, those deleted but not yet compacted among them."""
+        counted = "SELECT coalesce(sum(count), 0) FROM segments WHERE collection = ?"
+        return int(self._db.value(counted, (self._collection,)))
 
     def read(self, places: Iterable[Place]) -> dict[Place, NDArray[np.float32]]:
         """Read single vectors, each of shape (dim,)."""

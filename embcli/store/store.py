@@ -18,6 +18,7 @@ import embcli
 from embcli.encoders.recipe import Recipe
 from embcli.errors import StoreError, UsageError
 from embcli.store import text_index
+from embcli.store.coding import Coding
 from embcli.store.collection import Collection
 from embcli.store.database import Database
 from embcli.store.seen import SeenIds
@@ -33,7 +34,8 @@ class CollectionInfo:
     """A collection at a glance; `bytes` is what its vectors take.
 
     `vectors` are those of the records that are there: as many as these, or more if texts are
-    cut into chunks, as `chunking` says.
+    cut into chunks, as `chunking` says. `coded` is how many vectors have codes, those deleted
+    and not yet compacted among them; `coding` says how they are used.
     """
 
     name: str
@@ -46,6 +48,8 @@ class CollectionInfo:
     created: str
     vectors: int
     chunking: str | None
+    coded: int
+    coding: Coding | None
 
 
 @dataclass(frozen=True)
@@ -162,12 +166,15 @@ class Store:
                         ELSE (SELECT count(*) FROM records JOIN chunks
                                   ON chunks.record = records.key WHERE collection = c.key)
                         END,
-                   c.chunking
+                   c.chunking,
+                   (SELECT coalesce(sum(count), 0) FROM segments JOIN codes
+                        ON codes.segment = segments.key WHERE collection = c.key),
+                   c.coding
               FROM collections AS c JOIN spaces AS s ON s.key = c.space
              ORDER BY c.name
             """
         )
-        return [CollectionInfo(*row) for row in rows]
+        return [CollectionInfo(*(*row[:-1], _coding(row[-1]))) for row in rows]
 
     def collection(self, name: str) -> Collection:
         """Open a collection.
@@ -284,14 +291,23 @@ class Store:
 
     def _find(self, name: str) -> Collection | None:
         row = self._db.one(
-            "SELECT c.key, s.key, s.recipe, c.dtype, c.chunking FROM collections AS c "
+            "SELECT c.key, s.key, s.recipe, c.dtype, c.chunking, c.coding FROM collections AS c "
             "JOIN spaces AS s ON s.key = c.space WHERE c.name = ?",
             (name,),
         )
         if row is None:
             return None
-        key, space, recipe, dtype, chunking = row
-        return Collection(self._db, key, name, space, Recipe.from_json(recipe), dtype, chunking)
+        key, space, recipe, dtype, chunking, coding = row
+        return Collection(
+            self._db,
+            key,
+            name,
+            space,
+            Recipe.from_json(recipe),
+            dtype,
+            chunking,
+            _coding(coding),
+        )
 
     # Models and queries
 
@@ -404,7 +420,9 @@ class Store:
     def vacuum(self) -> None:
         """Drop deleted vectors and give the room back to the file system."""
         for info in self.collections():
-            self.collection(info.name).compact()
+            collection = self.collection(info.name)
+            collection.compact()
+            collection.update_codes()
         self._db.execute("VACUUM")
 
     # Runs
@@ -454,6 +472,10 @@ class Store:
 def _check_name(name: str) -> None:
     if not name.strip() or not name.isprintable():
         raise UsageError(f"{name!r} is not a possible name for a collection")
+
+
+def _coding(stored: str | None) -> Coding | None:
+    return None if stored is None else Coding.from_json(stored)
 
 
 def _cutting(chunking: str | None) -> str:

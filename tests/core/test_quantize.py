@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embcli.core.quantize import BITS, Codes, bytes_per_vector, errors, quantize
+from embcli.core.quantize import BITS, Codes, Scorer, bytes_per_vector, errors, quantize
 
 KINDS = pytest.mark.parametrize("kind", BITS)
 
@@ -35,8 +35,11 @@ def test_errors_are_within_the_bound(seed, n, dim, kind, size, tail):
     queries = unit(drawn(seed + 1, 4, dim)).astype(np.float32)
     codes = quantize(vectors, kind)
     again = Codes.from_bytes(codes.to_bytes(), kind, n, dim)
-    assert len(codes.to_bytes()) == np.ceil(n * (bytes_per_vector(kind, dim) - 4)) + 4 * n
-    scores = again.scores(queries)
+    padding = n if kind == "bits1" else 1
+    assert 0 <= len(codes.to_bytes()) - n * bytes_per_vector(kind, dim) < max(padding, 1)
+    scores = Scorer(queries * 3)(again)
+    alone = np.concatenate([Scorer(query[None])(again) for query in queries])
+    np.testing.assert_allclose(scores, alone, atol=1e-5)
     assert scores.shape == (4, n)
     assert scores.dtype == np.float32
     np.testing.assert_allclose(scores, queries @ again.vectors().T, atol=1e-5)
@@ -62,7 +65,7 @@ def test_int8_is_to_be_read_as_int8():
 def test_every_bit_is_the_sign_of_what_the_ones_before_left():
     vectors = drawn(1, 50, 64)
     coded = {bits: quantize(vectors, f"bits{bits}") for bits in (1, 4)}
-    levels = {bits: codes._integers() for bits, codes in coded.items()}
+    levels = {bits: codes.integers() for bits, codes in coded.items()}
     np.testing.assert_array_equal(levels[1], vectors >= 0)
     residual = unit(vectors) * 8 / 0.3352  # in steps, of which each bit halves the range
     for number in range(4):
@@ -75,14 +78,14 @@ def test_every_bit_is_the_sign_of_what_the_ones_before_left():
 @KINDS
 def test_a_vector_scores_one_against_itself(kind):
     vectors = unit(drawn(2, 20, 128)).astype(np.float32)
-    scores = np.diag(quantize(vectors, kind).scores(vectors))
+    scores = np.diag(Scorer(vectors)(quantize(vectors, kind)))
     np.testing.assert_allclose(scores, 1, atol=1e-5 if kind != "int8" else 3e-3)
 
 
 def test_more_bits_are_nearer():
     vectors, queries = drawn(3, 500, 384), unit(drawn(4, 20, 384)).astype(np.float32)
     exact = queries @ unit(vectors).T
-    off = {kind: np.sqrt(np.mean((quantize(vectors, kind).scores(queries) - exact) ** 2))
+    off = {kind: np.sqrt(np.mean((Scorer(queries)(quantize(vectors, kind)) - exact) ** 2))
            for kind in BITS}  # fmt: skip
     # For normal components: of what 1 bit gives, sqrt(pi/2 - 1), the rest by Max's table.
     assert off["bits1"] == pytest.approx((np.pi / 2 - 1) ** 0.5 / 384**0.5, rel=0.05)
