@@ -1,0 +1,208 @@
+"""`embcli eval`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embcli.options import (
+    COMMON,
+    DB,
+    MODEL,
+    Db,
+    Device,
+    Model,
+    Out,
+    OutputFormat,
+    Prompt,
+    PromptName,
+    Quiet,
+    TrustRemoteCode,
+    Where,
+    complete_collection,
+    example,
+)
+from embcli.output import Column, Output, SkippedLog, plain
+
+PANEL = "Work"
+ORDER = 13
+EXAMPLE = "embcli eval retrieval examples/beir"
+RUNS = "Runs and their comparison"
+
+
+def small(value: float | None) -> str:
+    """Show a p-value: 0.012, 3e-07."""
+    return "" if value is None else f"{value:.2g}"
+
+
+COLUMNS = (
+    Column("measure", "measure"),
+    Column("value", "mean", right=True),
+    Column("queries", "n", right=True),
+)
+COMPARED = (
+    Column("against", "other", right=True),
+    Column("difference", "diff.", right=True),
+    Column("outcomes", "+/=/−", right=True),
+    Column("p_t", "p (t)", right=True, show=small),
+    Column("p_randomization", "p (rand.)", right=True, show=small),
+)
+
+app = typer.Typer(
+    help="Measure how good results are.", epilog=example(EXAMPLE), no_args_is_help=True
+)
+
+
+@app.callback()
+def _eval() -> None:
+    """Hold the subcommands, even while there is only one."""
+
+
+@app.command(epilog=example(EXAMPLE))
+def retrieval(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BEIR_DIR",
+            help="A folder in BEIR's layout: corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv.",
+        ),
+    ],
+    split: Annotated[str, typer.Option(help="Which judgments: those in qrels/SPLIT.tsv.")] = "test",
+    qrels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Judgments in another file, as BEIR or TREC have them."),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A measure as ir-measures writes it, such as Success@5 or P(rel=2)@10; may be "
+            "given several times. By default nDCG@10, AP@100, RR@10, R@100 and P@10.",
+        ),
+    ] = None,
+    per_query: Annotated[
+        bool, typer.Option("--per-query", help="Show every query's figures before the means.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first line that cannot be read.")
+    ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write what was found as a TREC run.", rich_help_panel=RUNS
+        ),
+    ] = None,
+    from_run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Evaluate this TREC run; search nothing.", rich_help_panel=RUNS
+        ),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Compare with this TREC run: differences and whether they are significant, by "
+            "paired t-test and randomization test.",
+            rich_help_panel=RUNS,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the randomization test.", rich_help_panel=RUNS)
+    ] = 0,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", "-t", help="Least cosine.")
+    ] = None,
+    where: Where = None,
+    prompt: Prompt = None,
+    prompt_name: PromptName = None,
+    trust_remote_code: TrustRemoteCode = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache",
+            help="Neither look queries up in the store nor keep them there.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top",
+            "-k",
+            min=1,
+            help="How many results per query; by default 100, or as many as the measures look at.",
+            rich_help_panel=COMMON,
+        ),
+    ] = None,
+    db: Db = DB,
+    collection: Annotated[
+        str | None,
+        typer.Option(
+            "--collection",
+            "-c",
+            help="The collection to search; by default it has the name of the folder. The corpus "
+            "is encoded into it if it does not exist, or if a model is named.",
+            autocompletion=complete_collection,
+            rich_help_panel=COMMON,
+        ),
+    ] = None,
+    model: Model = None,
+    device: Device = None,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a search by queries whose relevant documents are known.
+
+    A row per measure: its mean over all queries with judgments; finding nothing counts as 0.
+
+    The corpus is encoded first, unless a collection is there already.
+    """
+    from embcli.pipelines.encode import Listeners
+    from embcli.pipelines.evaluate import MEASURES, evaluate_retrieval
+    from embcli.pipelines.queries import QueryOptions
+
+    output = Output(format, out, quiet)
+    skipped = SkippedLog()
+    searching = {"threshold": threshold, "where": where}  # what else `search` takes
+    with output.progress("records") as advance:
+        figures = evaluate_retrieval(
+            folder,
+            split=split,
+            judgments=qrels,
+            measures=measure or MEASURES,
+            k=top,
+            db=db,
+            collection=collection,
+            options=QueryOptions(
+                model=model,
+                device=device,
+                prompt=prompt,
+                prompt_name=prompt_name,
+                trust_remote_code=trust_remote_code,
+                cache=not no_cache,
+            ),
+            searching=searching,
+            run=run,
+            from_run=from_run,
+            against=against,
+            seed=seed,
+            strict=strict,
+            listeners=Listeners(output.note, skipped, advance),
+        )
+    skipped.close()
+    columns = list(COLUMNS)
+    rows = [figure.row() for figure in figures]
+    if against is not None:
+        columns += COMPARED
+        counts = sorted({row["permutations"] for row in rows})
+        of = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
+        output.note(f"randomization tests of {of} permutations, seed {seed}")
+    if per_query:
+        columns.insert(0, Column("query_id", "query"))
+        rows = [row for figure in figures for row in figure.rows_per_query()]
+    if output.format == "table" and against is not None:
+        outcomes = ("wins", "ties", "losses")
+        rows = [{**row, "outcomes": "/".join(plain(row[key]) for key in outcomes)} for row in rows]
+    output.rows(rows, columns, id="query_id" if per_query else "measure")
+    raise typer.Exit(skipped.exit_code)
