@@ -57,6 +57,9 @@ class Encoder(Protocol):
     def space_notes(self) -> dict[str, Any]:
         """Tell what is to be noted of the space, as arguments of `Store.note_space`."""
 
+    def cancel(self) -> None:
+        """Make what another thread is encoding fail soon; it is not used any more."""
+
     def close(self) -> None:
         """Give back what it holds; it is not used any more."""
 
@@ -93,6 +96,9 @@ class QuickEncoder:
     def space_notes(self) -> dict[str, Any]:
         """Nothing to note."""
         return {}
+
+    def cancel(self) -> None:
+        """Nothing that would take long."""
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -4,8 +4,10 @@ import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from functools import partial
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,8 @@ class TorchModel:
     max_tokens : int, optional
     note : callable
         Told what a user should know of how the model is run.
+    cancelled : Event
+        Once set, no further batch is begun.
     keep_exact : bool
         Keep a few float32 vectors for comparison, in `exact`.
 
@@ -77,11 +81,13 @@ class TorchModel:
         layer: int | None,
         max_tokens: int | None,
         note: Callable[[str], None],
+        cancelled: Event,
         keep_exact: bool,
     ) -> None:
         self.truncated = 0
         self.exact: tuple[list[str], str, NDArray[np.float32]] | None = None
         self._note = note
+        self._cancelled = cancelled
         self._keep_exact = keep_exact
         self._devices = _devices(options.device)
         self._device = self._devices[0]
@@ -302,6 +308,8 @@ class TorchModel:
         parts: list[torch.Tensor] = []
         start = 0
         while start < len(order):
+            if self._cancelled.is_set():
+                raise CancelledError
             end = batch_end(lengths, start, self._budget)
             try:
                 parts.append(self._run(batch_of(order[start:end]), kind))

@@ -6,6 +6,7 @@ from copy import copy
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,6 +96,7 @@ class TransformerEncoder:
         if options.normalize is not None:
             self.normalized = options.normalize
         self.light_agrees: bool | None = None
+        self._cancelled = Event()
 
     @property
     def dim(self) -> int:
@@ -167,6 +169,10 @@ class TransformerEncoder:
         if "_torch" not in vars(self):
             return {}
         return {"light": bool(self.light_agrees), "files": self.files.stamp}
+
+    def cancel(self) -> None:
+        """Make what another thread is encoding fail before its next batch."""
+        self._cancelled.set()
 
     def close(self) -> None:
         """Stop processes that share the work."""
@@ -246,6 +252,7 @@ class TransformerEncoder:
             layer=self._layer,
             max_tokens=self.max_tokens,
             note=self._note,
+            cancelled=self._cancelled,
             keep_exact=self.light is not None,
         )
 

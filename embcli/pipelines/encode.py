@@ -463,7 +463,9 @@ class _Writer:
     def __enter__(self) -> "_Writer":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._encoder.cancel()
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
 
