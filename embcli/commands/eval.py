@@ -113,6 +113,10 @@ def retrieval(
         float | None, typer.Option("--threshold", "-t", help="Least cosine.")
     ] = None,
     where: Where = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Compare with every vector, however many there are."),
+    ] = False,
     prompt: Prompt = None,
     prompt_name: PromptName = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -164,7 +168,8 @@ def retrieval(
 
     output = Output(format, out, quiet)
     skipped = SkippedLog()
-    searching = {"threshold": threshold, "where": where}  # what else `search` takes
+    # What `search` takes and has nothing to do with the queries, the model and the collection.
+    searching = {"threshold": threshold, "where": where, "exact": exact}
     with output.progress("records") as advance:
         figures = evaluate_retrieval(
             folder,

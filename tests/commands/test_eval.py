@@ -1,8 +1,11 @@
 import csv
+import inspect
 import io
 import json
 
 import pytest
+
+from embcli.commands import eval, search
 
 DEFAULT = ["nDCG@10", "AP@100", "RR@10", "R@100", "P@10"]
 RETRIEVAL = ("eval", "retrieval", "examples/beir")
@@ -136,6 +139,17 @@ def test_a_run_that_cannot_be_written(run):
     result = run(*RETRIEVAL, "--run", "no/such/run", "-q")
     assert (result.code, result.out) == (2, "")
     assert result.err == "error: cannot write no/such/run (No such file or directory)\n"
+
+
+def test_every_option_of_the_search_can_be_evaluated(run):
+    """What `search` learns, `eval retrieval` has to hand on."""
+    of_search = set(inspect.signature(search.command).parameters)
+    about_one_query = {"query", "like", "like_file", "queries", "plus", "minus", "given"}
+    about_display = {"full", "width", "explain"}
+    wanted = of_search - about_one_query - about_display
+    assert wanted <= set(inspect.signature(eval.retrieval).parameters)
+    few, none = (run(*RETRIEVAL, "--threshold", least).rows for least in ("0.3", "1.1"))
+    assert few[3]["value"] > none[3]["value"] == 0
 
 
 def test_other_judgments(run, beir, home):

@@ -280,6 +280,7 @@ def test_options_of_the_search_reach_it(beir):
     )
     assert values(everything) == {"NumRet": 10, "R@100": 1}
     assert values(pets) == {"NumRet": 4, "R@100": 0.5}
+    assert evaluate_retrieval(beir, searching={"exact": True}) == evaluate_retrieval(beir)
     nothing = evaluate_retrieval(beir, searching={"threshold": 2.0})
     assert set(values(nothing).values()) == {0}
 
