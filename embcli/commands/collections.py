@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from embcli.options import (
 )
 from embcli.output import Column, Output, Table, ending, moment, pairs, plain, size
 
+if TYPE_CHECKING:
+    from embcli.store import CollectionInfo
+
 PANEL = "Keep"
 ORDER = 30
 EXAMPLE = "embcli collections list"
@@ -27,6 +30,7 @@ COLUMNS = (
     Column("model", "model", wrap=True, show=ending),
     Column("dim", "dim", right=True),
     Column("bytes", "vectors", right=True, show=size),
+    Column("search", "search", wrap=True),
     Column("created", "created (UTC)", show=moment),
 )
 
@@ -39,6 +43,13 @@ app = typer.Typer(
 Name = Annotated[str, typer.Argument(help="A collection.", autocompletion=complete_collection)]
 
 
+def described(info: "CollectionInfo") -> dict[str, Any]:
+    """Give a collection as commands show it: with how it is searched, and why."""
+    from embcli.pipelines.compress import explain
+
+    return {**asdict(info), "search": explain(info)}
+
+
 @app.command("list", epilog=example("embcli collections list"))
 def list_(db: Db = DB, format: OutputFormat = None, out: Out = None, quiet: Quiet = False) -> None:
     """List the collections of a store."""
@@ -46,7 +57,7 @@ def list_(db: Db = DB, format: OutputFormat = None, out: Out = None, quiet: Quie
 
     output = Output(format, out, quiet)
     with Store(db, readonly=True) as store, store.snapshot():
-        rows = [asdict(info) for info in store.collections()]
+        rows = [described(info) for info in store.collections()]
     output.rows(rows, COLUMNS, id="name")
     if not rows:
         output.note(f"{db} has no collections yet")
@@ -68,7 +79,7 @@ def info(
         collection = store.collection(name)
         summary = next(info for info in store.collections() if info.name == name)
         row = {
-            **asdict(summary),
+            **described(summary),
             "recipe": dict(collection.recipe.settings),
             "sources": collection.source_counts(),
             "fields": collection.field_counts(),

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from embcli.commands.collections import COLUMNS as COLLECTIONS
+from embcli.commands.collections import described
 from embcli.options import DB, Db, Out, OutputFormat, Quiet
 from embcli.output import Column, Output, Table, ending, moment, pairs, size
 
@@ -42,7 +43,7 @@ def command(
     with Store(db, readonly=True) as store, store.snapshot():
         facts = {"name": str(db), **store.facts()}
         spaces = [asdict(space) for space in store.spaces()]
-        collections = [asdict(collection) for collection in store.collections()]
+        collections = [described(collection) for collection in store.collections()]
         runs = [asdict(run) for run in store.runs()]
     if output.format == "table":
         output.tables(

@@ -476,9 +476,48 @@ class Collection:
         """Read vectors by place, as in `Block`, in the order asked for, shape (n, dim)."""
         return self._segments.gather(places)
 
+    def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """List the keys and places of all vectors, each of shape (n,); see `Block`."""
+        return self._segments.live()
+
     def count_vectors(self) -> int:
         """How many vectors a search passes over, those deleted and not yet compacted too."""
         return self._segments.count()
+
+    def find_words(
+        self, words: Sequence[str], k: int, where: str | None = None
+    ) -> list[tuple[str, float]]:
+        """Find records by BM25, as (id, score); see `text_index.search`."""
+        condition = None if where is None else compile_where(where)
+        return text_index.search(self._db, self._key, words, k, condition)
+
+    def score_words(self, words: Sequence[str], ids: Iterable[str]) -> dict[str, float]:
+        """Score records by BM25; see `text_index.scores`."""
+        return text_index.scores(self._db, self._key, words, ids)
+
+    def sample(self, n: int) -> NDArray[np.float32]:
+        """Fetch the vectors of about `n` records from all over the collection, always the same.
+
+        Of a record with chunks it is the first one's. Shape (m, dim), m at most `n`.
+        """
+        last = self._db.value("SELECT max(key) FROM records") or 0
+        places: list[Place] = []
+        key = 0
+        while key <= last and len(places) < n:
+            row = self._db.one(
+                "SELECT key, segment, slot FROM records WHERE key >= ? AND +collection = ? "
+                "ORDER BY key LIMIT 1",
+                (key, self._key),
+            )
+            if row is None:
+                break
+            places.append(row[1:])
+            key = max(row[0], len(places) * last // n) + 1
+        vectors = self._segments.read(places)
+        matrix = np.empty((len(places), self.recipe.dim), np.float32)
+        for row, place in enumerate(places):
+            matrix[row] = vectors[place]
+        return matrix
 
     def records(self) -> Iterator[Record]:
         """Stream every record in the order stored."""

@@ -250,6 +250,19 @@ class Segments:
             (self._collection,),
         )
 
+    def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """List the vectors that are not deleted: keys of their records, and places."""
+        rows = self._db.all(
+            "SELECT key, slots FROM segments WHERE collection = ? ORDER BY key",
+            (self._collection,),
+        )
+        owners = [np.frombuffer(blob, KEY) for _, blob in rows]
+        starts = [segment * SLOTS + np.arange(len(keys)) for (segment, _), keys in
+                  zip(rows, owners, strict=True)]  # fmt: skip
+        none = np.empty(0, np.int64)
+        keys, places = np.concatenate([none, *owners]), np.concatenate([none, *starts])
+        return keys[keys > 0], places[keys > 0]
+
     def count(self) -> int:
         """How many vectors there are, those deleted but not yet compacted among them."""
         counted = "SELECT coalesce(sum(count), 0) FROM segments WHERE collection = ?"
