@@ -163,13 +163,34 @@ CHANGES = (
 )  # fmt: skip
 
 
-def options_of(recipe: "Recipe") -> EncoderOptions:
-    """Options that make an encoder of the space of `recipe`, out of the same files."""
+def options_of(recipe: "Recipe", *, trusted: bool = False) -> EncoderOptions:
+    """Options that make an encoder of the space of `recipe`, out of the same files.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    trusted : bool
+        Whether what the recipe says may run code: the store may be somebody else's.
+
+    Raises
+    ------
+    ModelError
+        The recipe needs more trust than it has.
+    """
     settings = recipe.settings
     if "prompts" not in settings:
         return EncoderOptions()
+    # What transformers takes can make it load code or unpickle objects, too.
+    for key in ("code", "model_kwargs", "processor_kwargs", "config_kwargs"):
+        if key in settings and not trusted:
+            raise ModelError(
+                f"model {recipe.model!r} was loaded with code of its own or special arguments "
+                f"({key})",
+                hint="if you trust the model and the store: --trust-remote-code",
+            )
     return EncoderOptions(
         revision=settings["revision"],
+        trust_remote_code="code" in settings,
         prompt=settings["prompts"]["document"],
         query_prompt=settings["prompts"]["query"],
         dims=settings["dim"],

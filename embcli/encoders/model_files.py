@@ -244,8 +244,9 @@ class ModelFiles:
             "tokenizer": _together(self._tokenizer_files),
             "config": f"sha256:{hashlib.sha256(canonical).hexdigest()}",
         }
-        if remote_code:
-            prints["code"] = _together(sorted(self.directory.rglob("*.py")))
+        code = sorted(self.directory.rglob("*.py")) if remote_code else []
+        if code:
+            prints["code"] = _together(code)
         return prints
 
     @property

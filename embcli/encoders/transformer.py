@@ -75,6 +75,9 @@ class TransformerEncoder:
     ) -> None:
         self._options = options
         self._note = note
+        for arguments in (options.model_kwargs, options.processor_kwargs, options.config_kwargs):
+            if "trust_remote_code" in arguments:
+                raise UsageError("trust is not given in passing: --trust-remote-code")
         if options.revision is not None and os.path.isdir(name):
             raise UsageError(f"{name} is a directory, and has no revisions")
         directory = find_model(name, options.revision) or _fetch(name, options.revision, note)

@@ -344,7 +344,8 @@ def _prepare(
     recipe, stored = _stored(db, collection)
     if recipe is not None and model in (None, recipe.model):
         model = recipe.model
-        options = _completed(options, options_of(recipe))
+        stored_options = options_of(recipe, trusted=options.trust_remote_code)
+        options = _completed(options, stored_options)
     encoder = load_encoder(model or DEFAULT_MODEL, options, listeners.note)
     spec = Chunking.from_json(stored) if stored else None
     return encoder, spec if chunk is None else Chunking.parse(chunk)

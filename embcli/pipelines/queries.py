@@ -193,10 +193,9 @@ class QueryEncoder:
         if not self._is_builtin:
             self._check_known()
             options = replace(
-                options_of(self._recipe),
+                options_of(self._recipe, trusted=self._options.trust_remote_code),
                 device=self._options.device,
                 dtype=self._dtype,
-                trust_remote_code=self._options.trust_remote_code,
             )
         encoder = load_encoder(self._name, options, self._note)
         if not self._is_unchanged(encoder) and encoder.recipe().hash != self._recipe.hash:
@@ -217,8 +216,9 @@ class QueryEncoder:
         facts = self._store.space_facts(self._recipe.hash)
         if facts is None or not isinstance(encoder, TransformerEncoder):
             return False
-        same_code = self._options.trust_remote_code == ("code" in self._recipe.settings)
-        return bool(facts.files) and facts.files == encoder.files.stamp and same_code
+        # The stamp does not cover code.
+        covered = "code" not in self._recipe.settings
+        return covered and bool(facts.files) and facts.files == encoder.files.stamp
 
     def _check_known(self) -> None:
         """Refuse models that only their makers could run, such as imported vectors' ones."""
@@ -227,11 +227,6 @@ class QueryEncoder:
                 f"the vectors of collection {self._collection.name!r} were made by "
                 f"{self._recipe.model!r}, which is not here to encode a query",
                 hint="embcli search --like ID",
-            )
-        if "code" in self._recipe.settings and not self._options.trust_remote_code:
-            raise ModelError(
-                f"model {self._name!r} comes with code of its own",
-                hint="if you trust it: --trust-remote-code",
             )
 
     def _wrong_model(self) -> UsageError:

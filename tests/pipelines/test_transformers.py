@@ -313,6 +313,22 @@ def test_a_store_that_cannot_be_written_is_searched_all_the_same(bert, home):
         home.chmod(0o755)
 
 
+def test_a_strangers_store_loads_nothing_with_arguments_of_its_own(bert, home, run):
+    write(home / "c.jsonl", random_texts(3))
+    words = ("encode", "c.jsonl", "-m", bert, "--model-kwargs", '{"weights_only": true}')
+    assert run(*words).code == 0
+    for untrusting in (["search", "a cat"], ["encode", "c.jsonl"]):
+        result = run(*untrusting)
+        assert result.code == 4
+        assert "if you trust the model and the store: --trust-remote-code" in result.err
+    for trusting in (["search", "a cat"], ["encode", "c.jsonl"]):
+        result = run(*trusting, "--trust-remote-code")
+        assert result.code == 0, result.err
+    words = ("encode", "c.jsonl", "-m", bert, "-c", "x", "--model-kwargs")
+    assert run(*words, '{"trust_remote_code": true}').code == 2
+    assert "is no JSON" in run(*words, "{").err
+
+
 # Chunks
 
 
