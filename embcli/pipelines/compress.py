@@ -29,6 +29,7 @@ _OVERSAMPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 # What is tried, in this order, where nobody chose, and between which oversamplings. To read more
 # candidates of bits than this costs more than to read int8.
 _AUTOMATIC = {"bits1": (8, 64), "int8": (4, 16)}
+_ASKED_FOR = (4, 128)
 # Of the estimate, above what is promised: queries are not quite like the records of the sample.
 _MARGIN = 0.005
 
@@ -156,7 +157,7 @@ def decide(
     vectors = collection.count_vectors()
     if kind == EXACT:
         return Coding(None, vectors=vectors, chosen=True)
-    ranges = _AUTOMATIC if kind is None else {kind: (_OVERSAMPLES[0], _OVERSAMPLES[-1])}
+    ranges = _AUTOMATIC if kind is None else {kind: _ASKED_FOR}
     if oversample is not None:
         ranges = {name: (oversample, oversample) for name in ranges}
     ways = {name: _coded(name, collection.recipe.dim) for name in ranges}
