@@ -413,6 +413,10 @@ class Store:
         """Bring the full-text index up to date; return how many records came into it."""
         return text_index.catch_up(self._db)
 
+    def texts_to_index(self) -> int:
+        """How many records the full-text index does not have yet."""
+        return text_index.missing(self._db)
+
     def seen_ids(self) -> SeenIds:
         """Begin an empty set of ids that a command has come across."""
         return SeenIds(self._db)
