@@ -120,6 +120,8 @@ class EncoderOptions:
         Branch, tag or commit of a model on the hub.
     trust_remote_code : bool
         Run code that comes with the model.
+    local_only : bool
+        Do not fetch a model that is not on this machine.
     prompt, prompt_name : str, optional
         What precedes documents, as it is or by its name in the model's own list.
     query_prompt : str, optional
@@ -143,6 +145,7 @@ class EncoderOptions:
     batch_tokens: int | None = None
     revision: str | None = None
     trust_remote_code: bool = False
+    local_only: bool = False
     prompt: str | None = None
     prompt_name: str | None = None
     query_prompt: str | None = None

@@ -1,7 +1,7 @@
 """Fetching models from the Hugging Face hub."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from embcli.errors import ModelError
 
@@ -43,7 +43,10 @@ def fetch(ids: Sequence[str], revision: str | None, note: Callable[[str], None])
         try:
             found = HfApi().model_info(id, revision=revision)
             names = [sibling.rfilename for sibling in found.siblings or ()]
-            pickled = ("*.bin", "*.pt") if any(n.endswith(".safetensors") for n in names) else ()
+            safe = {PurePosixPath(n).parent for n in names if n.endswith(".safetensors")}
+            pickled = [
+                n for n in names if n.endswith((".bin", ".pt")) and PurePosixPath(n).parent in safe
+            ]
             note(f"fetching {id} from the hub")
             return Path(
                 snapshot_download(id, revision=found.sha, ignore_patterns=[*_OTHERS, *pickled])

@@ -145,6 +145,7 @@ class LightModel:
         pooling: str | None = None,
         layer: int | None = None,
         max_tokens: int | None = None,
+        normalize: bool = True,
     ) -> None:
         config = files.config
         kind = _ARCHITECTURES[files.architecture]
@@ -174,7 +175,8 @@ class LightModel:
 
         module = next(module for module in files.modules if module.kind == "Pooling")
         self._pools_prompt = bool(module.config.get("include_prompt", True))
-        self._last_steps = [_step(module) for module in files.modules[2:]]
+        last = [_step(module) for module in files.modules[2:]]
+        self._last_steps = [step for step in last if normalize or step is not None]
         width = (files.hidden_size or 0) * len(self._poolings)
         for step in filter(None, self._last_steps):
             if step.linear.weight.shape[1] != width:

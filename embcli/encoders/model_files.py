@@ -73,6 +73,17 @@ class ModelFiles:
             raise ModelError(
                 f"{directory} holds no model: there is neither {MODULES} nor {CONFIG} in it"
             )
+        try:
+            # Whatever is wrong with the files shows here, rather than wherever it is needed.
+            if not self.modules:
+                raise ValueError(f"{MODULES} is empty")
+            _ = self.dim, self.max_tokens, self.layers, self.pooling, self.prompts, self.licence
+            _ = self.truncate_dim, self.takes_images, self.is_complete
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{directory}: the model's files do not say what they should "
+                f"({type(error).__name__}: {error})"
+            ) from error
 
     @cached_property
     def modules(self) -> list[Module]:
@@ -206,6 +217,17 @@ class ModelFiles:
             safe, pickled = (sorted(directory.glob(pattern)) for pattern in _WEIGHTS)
             found += safe or pickled
         return found
+
+    @cached_property
+    def is_complete(self) -> bool:
+        """Whether all weights are there, as far as the files tell."""
+        for directory in self._directories:
+            for index in directory.glob("*.index.json"):
+                shards = set(self._json(index).get("weight_map", {}).values())
+                if not all((directory / shard).is_file() for shard in shards):
+                    return False
+        weighty = [m.directory for m in self.modules if m.kind in ("Transformer", "Dense")]
+        return bool(self.weights) and all(_has_weights(directory) for directory in weighty)
 
     @property
     def licence(self) -> str | None:
@@ -376,14 +398,25 @@ def _snapshot(folder: Path, revision: str | None) -> Path | None:
     if not directory.is_dir() and revision is not None:
         matching = sorted((folder / "snapshots").glob(f"{glob_escape(revision)}*"))
         directory = matching[0] if len(matching) == 1 else directory
-    if not (directory / MODULES).is_file() and not (directory / CONFIG).is_file():
+    if not (directory / MODULES).is_file():
+        # A cache that transformers has filled may lack what sentence-transformers would read:
+        # only its own mark tells that there is no such file.
+        known = folder / ".no_exist" / directory.name / MODULES
+        if not known.is_file() or not (directory / CONFIG).is_file():
+            return None
+    try:
+        return directory if ModelFiles(directory).is_complete else None
+    except ModelError:
         return None
-    return directory if ModelFiles(directory).weights else None
 
 
 def glob_escape(text: str) -> str:
     """Escape what `Path.glob` would take for a pattern."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+def _has_weights(directory: Path) -> bool:
+    return any(next(directory.glob(pattern), None) for pattern in _WEIGHTS)
 
 
 def _together(files: Iterable[Path]) -> str:

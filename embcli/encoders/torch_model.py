@@ -32,6 +32,7 @@ DTYPES = {
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 1 << 16, "mps": 1 << 14}
 _TOKENS_PER_IMAGE = 64
 _CHARACTERS_PER_TOKEN = 3
+_CHARACTERS_TO_FILL = 64
 _LEAST_COSINE = 0.999
 _SAMPLES = 12
 _SAMPLE_CHARACTERS = 1000
@@ -182,9 +183,11 @@ class TorchModel:
                     f"model {files.directory} comes with code of its own",
                     hint="if you trust it: --trust-remote-code",
                 ) from error
+            no_room = isinstance(error, RuntimeError) and _is_out_of_memory(error)
             raise ModelError(
                 f"model {files.directory} cannot be loaded "
-                f"({type(error).__name__}: {_first(error)})"
+                f"({type(error).__name__}: {_first(error)})",
+                hint="--dtype bfloat16, or --device cpu" if no_room else None,
             ) from error
         return model.eval()
 
@@ -248,22 +251,51 @@ class TorchModel:
         exact = self._forward(samples, prompt, kind)
         if all(isinstance(sample, str) for sample in samples):
             self.exact = samples, prompt, exact
-        if fast is not torch.float32:
-            before = [transformer.model for transformer in self._transformers()]
-            self._convert(fast, copied=compared)
-            if compared and not self._is_close(samples, prompt, kind, exact):
-                for transformer, model in zip(self._transformers(), before, strict=True):
-                    transformer.model = model
-                self._note(f"{_name(fast)} strays from float32 with this model; using float32")
+        if fast is not torch.float32 and not compared:
+            self._convert(fast)
+        elif fast is not torch.float32:
+            self._convert_if_close(fast, samples, prompt, kind, exact)
         self.truncated = cut
+
+    def _convert_if_close(
+        self,
+        fast: torch.dtype,
+        samples: list[Any],
+        prompt: str,
+        kind: Kind,
+        exact: NDArray[np.float32],
+    ) -> None:
+        before = [transformer.model for transformer in self._transformers()]
+        try:
+            self._convert(fast, copied=True)
+            close = self._is_close(samples, prompt, kind, exact)
+        except (RuntimeError, ModelError) as error:
+            cause = error if isinstance(error, RuntimeError) else error.__cause__
+            if not isinstance(cause, RuntimeError) or not _is_out_of_memory(cause):
+                raise
+            self._restore(before)
+            self._convert(fast)
+            self._note(f"no room to compare {_name(fast)} with float32; using it all the same")
+            return
+        if not close:
+            self._restore(before)
+            self._note(f"{_name(fast)} strays from float32 with this model; using float32")
+
+    def _restore(self, models: list[Any]) -> None:
+        for transformer, model in zip(self._transformers(), models, strict=True):
+            transformer.model = model
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _is_close(
         self, samples: list[Any], prompt: str, kind: Kind, exact: NDArray[np.float32]
     ) -> bool:
         try:
             fast = self._forward(samples, prompt, kind)
-        except RuntimeError:  # an operation that does not exist in this precision
-            return False
+        except RuntimeError as error:
+            if _is_out_of_memory(error):
+                raise
+            return False  # an operation that does not exist in this precision
         lengths = np.linalg.norm(fast, axis=1) * np.linalg.norm(exact, axis=1)
         dots = np.einsum("ij,ij->i", fast, exact)
         return bool(np.all(dots >= _LEAST_COSINE * lengths)) and bool(np.isfinite(fast).all())
@@ -352,7 +384,11 @@ class TorchModel:
     ) -> tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], dict[str, Any]]]:
         """Tokenize once; batches are then padded from the numbers."""
         assert self._tokenizer is not None
-        encodings = self._tokenizer.encode_batch_fast(texts)
+        encodings = self._tokenizer.encode_batch_fast(list(map(self._beginning, texts)))
+        for i in range(len(texts)):
+            # Only if that was not enough to fill the model is the rest of any use.
+            if not encodings[i].overflowing and len(self._beginning(texts[i])) < len(texts[i]):
+                encodings[i] = self._tokenizer.encode(texts[i])
         lengths = np.fromiter((len(e.ids) for e in encodings), np.int64, len(encodings))
         if kind == "document":
             self.truncated += sum(bool(e.overflowing) for e in encodings)
@@ -388,6 +424,15 @@ class TorchModel:
 
         return lengths, batch_of
 
+    def _beginning(self, text: str) -> str:
+        """Cut a very long text where the model does not look; its tokens would fill memory."""
+        most = (self._max_tokens or 1 << 30) * _CHARACTERS_TO_FILL
+        assert self._tokenizer is not None
+        truncation = self._tokenizer.truncation
+        if len(text) <= most or truncation is None or truncation["direction"] != "right":
+            return text
+        return text[: max(text.rfind(" ", 0, most), 0) or len(text)]
+
     def _raw(
         self, inputs: list[Any], prompt: str, kind: Kind
     ) -> tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], dict[str, Any]]]:
@@ -403,7 +448,7 @@ class TorchModel:
             np.int64,
         )
         if kind == "document":
-            self.truncated += self._count_truncated([i for i in inputs if isinstance(i, str)])
+            self.truncated += self._count_truncated(inputs, prompt)
 
         def batch_of(chosen: NDArray[np.int64]) -> dict[str, Any]:
             batch = [inputs[i] for i in chosen.tolist()]
@@ -411,7 +456,8 @@ class TorchModel:
 
         return lengths, batch_of
 
-    def _count_truncated(self, texts: list[str]) -> int:
+    def _count_truncated(self, inputs: list[Any], prompt: str) -> int:
+        texts = [prompt + item for item in inputs if isinstance(item, str)]
         processor = getattr(self._model, "tokenizer", None)
         tokenizer = getattr(processor, "tokenizer", processor)
         if not texts or self._max_tokens is None or not callable(tokenizer):
@@ -425,7 +471,7 @@ class TorchModel:
             names = [str(device) for device in self._devices]
             self._pool = self._model.start_multi_process_pool(names)
         if kind == "document":
-            self.truncated += self._count_truncated([i for i in inputs if isinstance(i, str)])
+            self.truncated += self._count_truncated(inputs, prompt)
         sizes = [len(i) // _CHARACTERS_PER_TOKEN if isinstance(i, str) else 64 for i in inputs]
         longest = min(max(sizes) + 3, self._max_tokens or 1 << 30)
         # Neighbours of like lengths, dealt out in portions: each worker sorts its own portion.
@@ -440,6 +486,12 @@ class TorchModel:
         result = np.empty(vectors.shape, np.float32)
         result[order] = vectors
         return result
+
+    def tokenizer(self) -> Tokenizer | None:
+        """Tokenizer of models whose files have none that can be read without transformers."""
+        tokenizer = getattr(self._model, "tokenizer", None)
+        backend = getattr(getattr(tokenizer, "tokenizer", tokenizer), "backend_tokenizer", None)
+        return None if backend is None else Tokenizer.from_str(backend.to_str())
 
     def close(self) -> None:
         """Stop the processes of the pool, if there are any."""
@@ -477,7 +529,7 @@ def _devices(wanted: str | None) -> list[torch.device]:
     for name in str(wanted).split(","):
         try:
             device = torch.device(name.strip())
-            torch.empty(0, device=device)
+            torch.ones(1, device=device).item()  # "meta" has no values
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             raise UsageError(
                 f"there is no device {name!r} here ({_first(error)})", hint="--device cpu"

@@ -80,7 +80,9 @@ class TransformerEncoder:
                 raise UsageError("trust is not given in passing: --trust-remote-code")
         if options.revision is not None and os.path.isdir(name):
             raise UsageError(f"{name} is a directory, and has no revisions")
-        directory = find_model(name, options.revision) or _fetch(name, options.revision, note)
+        directory = find_model(name, options.revision)
+        if directory is None:
+            directory = _fetch(name, options.revision, note, allowed=not options.local_only)
         self.files = files = ModelFiles(directory)
         if not files.weights:
             raise ModelError(f"{directory} holds no weights")
@@ -92,9 +94,7 @@ class TransformerEncoder:
         self._pooling = self._changed_pooling()
         self._layer = self._changed_layer()
         self._dims = self._changed_dims()
-        most = files.positions
-        if options.max_tokens is not None and most is not None and options.max_tokens > most:
-            raise UsageError(f"model {self._name!r} reads at most {most} tokens")
+        self._check_max_tokens()
         self.normalized = files.normalizes or self._dims is not None
         if options.normalize is not None:
             self.normalized = options.normalize
@@ -132,9 +132,14 @@ class TransformerEncoder:
         from tokenizers import Tokenizer
 
         path = self.files.modules[0].directory / "tokenizer.json"
-        if not path.is_file():
+        try:
+            tokenizer = (
+                Tokenizer.from_file(str(path)) if path.is_file() else self._torch.tokenizer()
+            )
+        except Exception as error:  # the library raises no other
+            raise ModelError(f"{path}: not a readable tokenizer ({error})") from error
+        if tokenizer is None:
             return None
-        tokenizer = Tokenizer.from_file(str(path))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
@@ -210,7 +215,11 @@ class TransformerEncoder:
         if options.trust_remote_code or not LightModel.supports(self.files):
             return None
         return LightModel(
-            self.files, pooling=self._pooling, layer=self._layer, max_tokens=self.max_tokens
+            self.files,
+            pooling=self._pooling,
+            layer=self._layer,
+            max_tokens=self.max_tokens,
+            normalize=self.normalized,
         )
 
     def with_query_prompt(
@@ -264,8 +273,22 @@ class TransformerEncoder:
         dim = self.files.dim
         return self._torch.dim if dim is None else dim
 
+    def _check_max_tokens(self) -> None:
+        wanted, most = self._options.max_tokens, self.files.positions
+        if wanted is None or wanted == self.files.max_tokens:
+            return
+        if most is not None and wanted > most:
+            raise UsageError(f"model {self._name!r} reads at most {most} tokens")
+        around = self.tokens_around
+        if wanted <= around:
+            raise UsageError(
+                f"--max-tokens {wanted}: special tokens and the prompt alone are {around}"
+            )
+
     def _document_prompt(self) -> str:
         options = self._options
+        if options.prompt is not None and options.prompt_name is not None:
+            raise UsageError("give either --prompt or --prompt-name")
         if options.prompt is not None:
             return options.prompt
         if options.prompt_name is not None:
@@ -336,8 +359,8 @@ def _commit(directory: Path) -> str | None:
     return directory.name if directory.parent.name == "snapshots" else None
 
 
-def _fetch(name: str, revision: str | None, note: Callable[[str], None]) -> Path:
-    """Fetch a model from the hub.
+def _fetch(name: str, revision: str | None, note: Callable[[str], None], *, allowed: bool) -> Path:
+    """Fetch a model from the hub, if that is allowed.
 
     Raises
     ------
@@ -356,6 +379,8 @@ def _fetch(name: str, revision: str | None, note: Callable[[str], None]) -> Path
             "fetch it",
             hint=f"HF_HUB_OFFLINE=0 hf download {id}{at}",
         )
+    if not allowed:
+        raise ModelError(f"model {name!r} is not on this machine", hint=f"hf download {id}{at}")
     if find_spec("huggingface_hub") is None:
         raise ModelError(
             f"model {name!r} is not on this machine, and fetching it needs the package "

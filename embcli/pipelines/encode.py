@@ -10,7 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB, DEFAULT_MODEL
-from embcli.encoders import CHANGES, Encoder, EncoderOptions, load_encoder, options_of
+from embcli.encoders import CHANGES, MODELS, Encoder, EncoderOptions, load_encoder, options_of
 from embcli.errors import InputError, StoreError, UsageError, counted
 from embcli.formats import Problem, ReadOptions
 from embcli.formats.images import load_image
@@ -30,7 +30,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 _RECORDS_AT_ONCE = 8192
 _CHARACTERS_AT_ONCE = 1 << 23
 # A costly encoder begins with little, to find out how fast it is.
-_FIRST_CHARACTERS = 1 << 16
+_FIRST_CHARACTERS = 1 << 14
 _FEWEST_CHARACTERS = 1 << 13
 _SECONDS_AT_ONCE = 3.0
 _CHARACTERS_PER_IMAGE = 1 << 11
@@ -190,12 +190,16 @@ def encode(
         )
         with store.run("encode", collection, arguments) as counts:
             report = EncodeReport()
+            noted = False
             batches = _Batches(chain(found.problems, reader), costly=encoder.costly)
             with _Writer(store, target, encoder, chunker, report, listeners, strict) as writer:
                 for batch in chain(batches, [None]):
                     # The encoder works on a batch while the one before is written.
                     if writer.take(batch):
                         store.index_texts()
+                        if not noted and (notes := encoder.space_notes()):
+                            noted = True
+                            store.note_space(encoder.recipe().hash, **notes)
                         listeners.progress(reader.bytes_read, sizes, report.records)
                     batches.pace(writer.pace)
             if prune and report.malformed:
@@ -209,8 +213,6 @@ def encode(
             report.total = len(target)
             report.seconds = round(time.perf_counter() - started, 3)
             counts.update(asdict(report) | encoder.facts())
-            if notes := encoder.space_notes():
-                store.note_space(encoder.recipe().hash, **notes)
     return report
 
 
@@ -341,6 +343,8 @@ def _prepare(
 ) -> tuple[Encoder, Chunking | None]:
     """Find the encoder and the chunking: as asked for, else as in the collection."""
     options = options or EncoderOptions()
+    if model is not None and model not in MODELS and os.path.isdir(model):
+        model = os.path.abspath(model)
     recipe, stored = _stored(db, collection)
     if recipe is not None and model in (None, recipe.model):
         model = recipe.model
@@ -467,6 +471,8 @@ class _Writer:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._encoder.cancel()
+            if not issubclass(kind, Exception):
+                self._listeners.note("stopping as soon as the model lets go")
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)
 

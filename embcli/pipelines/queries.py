@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from embcli.encoders.transformer import TransformerEncoder
 
+# The store keeps no more.
+_MOST_KEPT = 10_000
 # More are worth the seconds that it takes to load the full model, and to make it fast.
 _FEW_QUERIES = 256
 
@@ -69,6 +71,8 @@ class QueryEncoder:
         The hash of the space's recipe.
     new : dict
         Vectors that had to be computed and are worth keeping, by what they are of.
+    notes : dict
+        What was found out about the space, as arguments of `Store.note_space`.
 
     Raises
     ------
@@ -89,12 +93,17 @@ class QueryEncoder:
         self._note = note
         self._recipe = collection.recipe
         self._name = options.model or self._recipe.model
+        if self._name not in MODELS and os.path.isdir(self._name):
+            self._name = os.path.abspath(self._name)
         self._is_builtin = self._recipe.model in MODELS
         self._dtype = "float32"
         self.space = self._recipe.hash
         self.new: dict[str, NDArray[np.float32]] = {}
+        self.notes: dict[str, Any] = {}
         if self._name != self._recipe.model and (self._is_builtin or self._name in MODELS):
             raise self._wrong_model()
+        if options.prompt is not None and options.prompt_name is not None:
+            raise UsageError("give either --prompt or --prompt-name")
         if self._is_builtin and (options.prompt or options.prompt_name):
             raise UsageError(f"model {self._name!r} has no --prompt; it is for transformer models")
 
@@ -116,6 +125,8 @@ class QueryEncoder:
         if len(queries) > _FEW_QUERIES:
             self._dtype = "auto"
         self._check_known()
+        if self._name != self._recipe.model:
+            _ = self._encoder  # which makes sure that it is the collection's
         hashes = [_hash("text", self._prompt, query) for query in queries]
         return self._with_cache(hashes, queries, self._encode_texts)
 
@@ -165,8 +176,11 @@ class QueryEncoder:
             found = self._store.cached_queries(self.space, hashes)
         missing = {h: item for h, item in zip(hashes, inputs, strict=True) if h not in found}
         if missing:
-            self.new = dict(zip(missing, encode(list(missing.values())), strict=True))
-        vectors = [found[h] if h in found else self.new[h] for h in hashes]
+            new = dict(zip(missing, encode(list(missing.values())), strict=True))
+            found |= new
+            if self._dtype == "float32":
+                self.new = new  # others are less exact, and would stay
+        vectors = [found[h] for h in hashes]
         return np.stack(vectors) if vectors else np.empty((0, self._recipe.dim), np.float32)
 
     def _encode_texts(self, texts: Sequence[str]) -> "NDArray[np.float32]":
@@ -175,7 +189,9 @@ class QueryEncoder:
         agrees = facts is not None and facts.light
         if agrees and len(texts) <= _FEW_QUERIES and encoder.light is not None:
             return encoder.encode_lightly(texts)
-        return encoder.encode(texts, "query")
+        vectors = encoder.encode(texts, "query")
+        self.notes = encoder.space_notes()
+        return vectors
 
     @property
     def _transformer(self) -> "TransformerEncoder":
@@ -196,6 +212,7 @@ class QueryEncoder:
                 options_of(self._recipe, trusted=self._options.trust_remote_code),
                 device=self._options.device,
                 dtype=self._dtype,
+                local_only=True,
             )
         encoder = load_encoder(self._name, options, self._note)
         if not self._is_unchanged(encoder) and encoder.recipe().hash != self._recipe.hash:
@@ -256,9 +273,11 @@ def keep(db: str | os.PathLike[str], encoder: QueryEncoder) -> None:
     encoder : QueryEncoder
         That has been used, and whose store is closed.
     """
-    if encoder.new:
+    if encoder.new or encoder.notes:
+        newest = dict(list(encoder.new.items())[-_MOST_KEPT:])
         with suppress(StoreError), Store(db, timeout=0.1) as store:
-            store.cache_queries(encoder.space, encoder.new)
+            store.cache_queries(encoder.space, newest)
+            store.note_space(encoder.space, **encoder.notes)
 
 
 def _read_file(path: str | os.PathLike[str]) -> Record:

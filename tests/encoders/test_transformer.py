@@ -2,6 +2,7 @@ import json
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -370,8 +371,9 @@ def test_several_devices_share_the_work(bert):
 
 
 def test_a_device_that_is_not_here_is_refused(bert):
-    with pytest.raises(UsageError, match="there is no device 'quantum' here"):
-        load(bert, device="quantum").encode(["a cat"])
+    for name in ("quantum", "meta"):
+        with pytest.raises(UsageError, match=f"there is no device '{name}' here"):
+            load(bert, device=name).encode(["a cat"])
 
 
 # The light path
@@ -439,15 +441,15 @@ def test_a_hub_that_cannot_be_reached_is_said_to_be(no_cache, monkeypatch):
 
 
 def test_a_model_is_fetched_without_copies_for_other_programs(no_cache, bert, monkeypatch):
-    from types import SimpleNamespace as Namespace
 
     import huggingface_hub
 
     asked = {}
 
     def info(self, id, revision=None):
-        files = [Namespace(rfilename=name) for name in ("model.safetensors", "pytorch_model.bin")]
-        return Namespace(sha="0" * 40, siblings=files)
+        names = ("model.safetensors", "pytorch_model.bin", "2_Dense/pytorch_model.bin")
+        files = [SimpleNamespace(rfilename=name) for name in names]
+        return SimpleNamespace(sha="0" * 40, siblings=files)
 
     def download(id, revision, ignore_patterns):
         asked.update(id=id, revision=revision, ignored=ignore_patterns)
@@ -460,7 +462,8 @@ def test_a_model_is_fetched_without_copies_for_other_programs(no_cache, bert, mo
     encoder = load_encoder("someone/some-model", EXACT, notes.append)
     assert encoder.recipe().model == "someone/some-model"
     assert asked["revision"] == "0" * 40
-    assert {"*.bin", "onnx/*"} <= set(asked["ignored"])
+    assert {"pytorch_model.bin", "onnx/*"} <= set(asked["ignored"])
+    assert not {"*.bin", "2_Dense/pytorch_model.bin"} & set(asked["ignored"])
     assert notes == ["fetching someone/some-model from the hub"]
 
 
@@ -475,6 +478,65 @@ def test_a_cached_model_is_found_by_its_id(no_cache, bert):
     assert encoder.recipe().hash == load(bert).recipe().hash
     assert find_model("someone/some-model", commit) == find_model("someone/some-model", commit[:9])
     assert find_model("someone/some-model", "other") is None
+
+
+def test_a_cache_that_lacks_files_is_not_taken_for_a_model(no_cache, bert, tmp_path):
+    commit = "0123456789" * 4
+    folder = no_cache / "models--someone--some-model"
+    snapshot = folder / "snapshots" / commit
+    shutil.copytree(bert, snapshot)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    assert find_model("someone/some-model") == snapshot
+    # As transformers leaves it, which does not ask for how to pool.
+    (snapshot / "modules.json").unlink()
+    assert find_model("someone/some-model") is None
+    mark = folder / ".no_exist" / commit / "modules.json"
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    assert find_model("someone/some-model") == snapshot
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model.safetensors"}}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert find_model("someone/some-model") is None
+
+
+@pytest.mark.parametrize("modules", ["[]", "{}", '[{"idx": 0}]', "3", "null"])
+def test_files_that_make_no_sense(bert, tmp_path, modules):
+    path = tmp_path / "model"
+    shutil.copytree(bert, path)
+    (path / "modules.json").write_text(modules)
+    with pytest.raises(ModelError, match="do not say what they should"):
+        load(path)
+
+
+def test_a_model_without_a_fast_tokenizers_file_still_counts_tokens(bert, tmp_path):
+    path = tmp_path / "model"
+    shutil.copytree(bert, path)
+    expected = load(bert).tokenizer().encode("the cat sat").ids
+    tokens = json.loads((path / "tokenizer.json").read_text())["model"]["vocab"]
+    (path / "vocab.txt").write_text("\n".join(sorted(tokens, key=tokens.get)))
+    (path / "tokenizer.json").unlink()
+    encoder = load(path)
+    assert encoder.tokenizer().encode("the cat sat").ids == expected
+    assert encoder.tokens_around == 2
+    assert encoder.light is None
+
+
+def test_no_room_to_compare_precisions(bert, monkeypatch):
+    from embcli.encoders import torch_model
+
+    def no_room(model):
+        raise torch_model.torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(
+        torch_model.TorchModel, "_fast_dtype", lambda self: torch_model.torch.bfloat16
+    )
+    monkeypatch.setattr(torch_model, "copy", SimpleNamespace(deepcopy=no_room))
+    notes = []
+    encoder = load_encoder(str(bert), EncoderOptions(), notes.append)
+    assert np.isfinite(encoder.encode(["a cat"])).all()
+    assert encoder.facts()["dtype"] == "bfloat16"
+    assert notes == ["no room to compare bfloat16 with float32; using it all the same"]
 
 
 def test_a_folder_without_a_model(tmp_path):
@@ -511,6 +573,9 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(bert, mo
         ({"layer": 7}, "layers 0 to 3"),
         ({"layer": -9}, "layers 0 to 3"),
         ({"max_tokens": 9999}, "at most 256 tokens"),
+        ({"max_tokens": 2}, "special tokens and the prompt alone are 2"),
+        ({"prompt": "x", "prompt_name": "query"}, "either --prompt or"),
+        ({"model_kwargs": {"trust_remote_code": True}}, "--trust-remote-code"),
     ],
 )
 def test_options_that_do_not_fit(bert, options, message):

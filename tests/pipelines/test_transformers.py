@@ -181,6 +181,24 @@ def test_a_run_records_device_and_precision(bert, home, run):
     assert (counts["device"], counts["dtype"]) == ("cpu", "float32")
 
 
+def test_a_model_named_by_its_way_from_here(bert, home, run):
+    write(home / "c.jsonl", random_texts(5))
+    run("encode", "c.jsonl", "-m", "./bert", "--dims", 8)
+    assert "reused 5" in run("encode", "c.jsonl", "-m", "bert").err
+
+
+def test_a_very_long_text_is_cut_without_being_read_whole(bert, home):
+    texts = ["cat dog " * 100_000, "cat" * 50_000, "cat dog " * 8, "cat " + " " * 100_000 + "dog"]
+    exact = EncoderOptions(dtype="float32")
+    report = encode(write(home / "c.jsonl", texts), model=str(bert), options=exact)
+    assert report.truncated == 1
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(bert), device="cpu", model_kwargs={"dtype": "float32"})
+    expected = model.encode_document(texts)
+    np.testing.assert_allclose(vectors(["r0", "r1", "r2", "r3"]), expected, atol=1e-5)
+
+
 def test_truncated_texts_are_counted_and_reported(bert, home, run):
     write(home / "c.jsonl", ["cat", "dog " * 200])
     assert "truncated 1" in run("encode", "c.jsonl", "-m", bert).err
@@ -252,6 +270,55 @@ def test_a_repeated_query_needs_no_model_at_all(bert, home, run):
         assert "there is no directory" in result.err
 
 
+def test_another_model_is_refused_even_when_the_query_is_known(bert, home, run):
+    write(home / "c.jsonl", random_texts(9))
+    run("encode", "c.jsonl", "-m", bert)
+    assert run("search", "a warm cat").code == 0
+    other = models.tiny_bert(home / "other", seed=2)
+    assert run("search", "a warm cat", "-m", other).code == 2
+    assert run("search", "a warm cat", "-m", "no/such-model").code == 4
+    assert run("search", "a warm cat", "-m", "./bert").code == 0
+
+
+def test_an_interrupted_run_has_noted_the_light_path(bert, home, monkeypatch, no_torch):
+    from embcli.encoders.torch_model import TorchModel
+
+    for name, value in (("FIRST", 200), ("FEWEST", 200)):
+        monkeypatch.setattr(pipeline, f"_{name}_CHARACTERS", value)
+    monkeypatch.setattr(pipeline, "_SECONDS_AT_ONCE", 0)
+    run, calls = TorchModel.encode, []
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return run(self, *args)
+
+    write(home / "c.jsonl", random_texts(100, most=9))
+    with monkeypatch.context() as patch:
+        patch.setattr(TorchModel, "encode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            encode(home / "c.jsonl", model=str(bert))
+    no_torch()
+    assert search("a cat")[0]
+
+
+def test_without_normalization_there_is_a_light_path_too(bert, home, no_torch):
+    options = EncoderOptions(normalize=False)
+    encode(write(home / "c.jsonl", random_texts(9)), model=str(bert), options=options)
+    no_torch()
+    assert search("a cat")[0]
+
+
+def test_many_queries_leave_nothing_inexact_behind(bert, home):
+    encode(write(home / "c.jsonl", random_texts(9)), model=str(bert))
+    search(random_texts(300, seed=1, most=6))
+    with Store("embcli.db", readonly=True) as store:
+        space = store.collection("default").recipe.hash
+        assert store.space_facts(space).light
+        assert store._db.value("SELECT count(*) FROM queries") == 0
+
+
 def test_a_moved_model_is_told_with_the_query(bert, home, run):
     write(home / "c.jsonl", random_texts(9))
     run("encode", "c.jsonl", "-m", bert)
@@ -274,6 +341,7 @@ def test_a_model_that_changed_is_not_used(bert, home, run):
     other = models.tiny_bert(home / "other", seed=2)
     result = run("search", "a warm cat", "-m", other)
     assert result.code == 2
+    assert run("search", "a warm cat", "--prompt", "x", "--prompt-name", "query").code == 2
     assert run("search", "a warm cat", "-m", "static").code == 2
 
 
