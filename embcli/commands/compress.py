@@ -54,7 +54,7 @@ def command(
         ),
     ] = False,
     sample: Annotated[
-        int, typer.Option("--sample", min=1, help="Records that serve as queries.")
+        int, typer.Option("--sample", min=1, help="Queries to try, made of records.")
     ] = 100,
     seed: Annotated[int, typer.Option("--seed", help="Chooses them.")] = 0,
     db: Db = DB,
