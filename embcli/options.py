@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from embcli.config import DB_VARIABLE, DEFAULT_COLLECTION, DEFAULT_DB
 COMMON = "Common options"
 READING = "Reading the input"
 MODEL = "The model"
+RANKING = "Ranking"
 
 
 class Format(StrEnum):
@@ -155,3 +156,60 @@ Where = Annotated[
         help="Only records whose metadata meet this, as 'category = \"sport\" and year >= 2020'.",
     ),
 ]  # fmt: skip
+
+Lexical = Annotated[
+    bool,
+    typer.Option(
+        "--lexical", help="Rank by the query's words (BM25); no model.", rich_help_panel=RANKING
+    ),
+]
+
+Hybrid = Annotated[
+    bool,
+    typer.Option("--hybrid", help="Rank by meaning and words together.", rich_help_panel=RANKING),
+]
+
+Fusion = Annotated[
+    Literal["convex", "tm2c2", "rrf"] | None,
+    typer.Option(
+        "--fusion",
+        help="How --hybrid puts both together: a weighted mean of scores (convex, the default; "
+        "tm2c2, as published) or reciprocal ranks (rrf).",
+        rich_help_panel=RANKING,
+    ),
+]
+
+Alpha = Annotated[
+    float | None,
+    typer.Option(
+        "--alpha",
+        min=0,
+        max=1,
+        help="Weight of meaning in --hybrid; by default .75, of the built-in models .6, with "
+        "tm2c2 .8, with rrf .5.",
+        rich_help_panel=RANKING,
+    ),
+]
+
+Prf = Annotated[
+    str | None,
+    typer.Option(
+        "--prf",
+        metavar="OPTIONS",
+        help="Search again with the query moved towards the first results: k=3,alpha=0.7 or "
+        "k=10,alpha=0.8,method=clusters,clusters=3,keep=2.",
+        rich_help_panel=RANKING,
+    ),
+]
+
+Mmr = Annotated[
+    float | None,
+    typer.Option(
+        "--mmr",
+        metavar="LAMBDA",
+        min=0,
+        max=1,
+        help="Results unlike each other: 1 is relevance alone, 0 difference alone.",
+        rich_help_panel=RANKING,
+    ),
+]

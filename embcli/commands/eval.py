@@ -9,11 +9,17 @@ from embcli.options import (
     COMMON,
     DB,
     MODEL,
+    Alpha,
     Db,
     Device,
+    Fusion,
+    Hybrid,
+    Lexical,
+    Mmr,
     Model,
     Out,
     OutputFormat,
+    Prf,
     Prompt,
     PromptName,
     Quiet,
@@ -117,6 +123,12 @@ def retrieval(
         bool,
         typer.Option("--exact", help="Compare with every vector, however many there are."),
     ] = False,
+    lexical: Lexical = False,
+    hybrid: Hybrid = False,
+    fusion: Fusion = None,
+    alpha: Alpha = None,
+    prf: Prf = None,
+    mmr: Mmr = None,
     prompt: Prompt = None,
     prompt_name: PromptName = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -165,11 +177,15 @@ def retrieval(
     from embcli.pipelines.encode import Listeners
     from embcli.pipelines.evaluate import MEASURES, evaluate_retrieval
     from embcli.pipelines.queries import QueryOptions
+    from embcli.pipelines.ranking import Ranking
 
     output = Output(format, out, quiet)
     skipped = SkippedLog()
     # What `search` takes and has nothing to do with the queries, the model and the collection.
-    searching = {"threshold": threshold, "where": where, "exact": exact}
+    ranking = Ranking.of(
+        lexical=lexical, hybrid=hybrid, fusion=fusion, alpha=alpha, prf=prf, mmr=mmr
+    )
+    searching = {"threshold": threshold, "where": where, "exact": exact, "ranking": ranking}
     with output.progress("records") as advance:
         figures = evaluate_retrieval(
             folder,

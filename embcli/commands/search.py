@@ -1,7 +1,8 @@
 """`embcli search`."""
 
 import os
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
@@ -10,12 +11,19 @@ from embcli.options import (
     COLLECTION,
     DB,
     MODEL,
+    RANKING,
+    Alpha,
     CollectionName,
     Db,
     Device,
+    Fusion,
+    Hybrid,
+    Lexical,
+    Mmr,
     Model,
     Out,
     OutputFormat,
+    Prf,
     Prompt,
     PromptName,
     Quiet,
@@ -34,6 +42,12 @@ COLUMNS = (
     Column("id", "id", width=28),
     Column("text", "text", share=1),
 )
+
+
+def place(source: str, explanation: dict[str, Any]) -> str:
+    """Show where a hit stands by one way: 0.5213 (3)."""
+    rank, score = (explanation[source][key] for key in ("rank", "score"))
+    return "" if score is None else f"{plain(score)} ({'–' if rank is None else rank})"
 
 
 def command(
@@ -68,6 +82,18 @@ def command(
         bool,
         typer.Option("--exact", help="Compare with every vector, however many there are."),
     ] = False,
+    lexical: Lexical = False,
+    hybrid: Hybrid = False,
+    fusion: Fusion = None,
+    alpha: Alpha = None,
+    prf: Prf = None,
+    mmr: Mmr = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Show where each hit stands by each way.", rich_help_panel=RANKING
+        ),
+    ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Show whole texts and metadata in the table.")
     ] = False,
@@ -99,6 +125,9 @@ def command(
     The scores are cosines and ties go by id. The results are exact; in large collections they may
     come through compact codes, see embcli compress, unless --exact insists. Filters work inside the
     search: the best K of the records that pass are found, not those of the best K that pass.
+
+    With --lexical scores are BM25, with --hybrid a weighted mean of both, and --threshold is not
+    for them. --mmr chooses among the 100 best, or twice K, and leaves the scores as they are.
     """
     if sum(option is not None for option in (query, like, like_file, queries)) != 1:
         raise UsageError("give one of QUERY, --like ID, --like-file FILE and --queries FILE")
@@ -108,6 +137,15 @@ def command(
     from embcli.pipelines.queries import QueryOptions
     from embcli.pipelines.search import read_queries, search
 
+    asked: dict[str, Any] = {
+        "lexical": lexical, "hybrid": hybrid, "fusion": fusion, "alpha": alpha, "prf": prf,
+        "mmr": mmr, "explain": explain,
+    }  # fmt: skip
+    ranking = None
+    if any(value is not None and value is not False for value in asked.values()):
+        from embcli.pipelines.ranking import Ranking
+
+        ranking = Ranking.of(**asked)
     output = Output(format, out, quiet)
     source = "-" if query == "-" else queries
     named = read_queries(source) if source is not None else None
@@ -130,6 +168,7 @@ def command(
         threshold=threshold,
         where=where,
         exact=exact,
+        ranking=ranking,
     )
     columns = list(COLUMNS)
     if full:
@@ -147,6 +186,12 @@ def command(
             {"query_id": id, "query": text, **hit.row()}
             for (id, text), hits in zip(named, results, strict=True)
             for hit in hits
+        ]
+    if explain and rows:
+        at = columns.index(COLUMNS[1]) + 1
+        columns[at:at] = [
+            Column("explain", source, right=True, show=partial(place, source))
+            for source in rows[0]["explain"]
         ]
     if output.format == "table" and not full:
         rows = [{**row, "text": row["chunk"]["text"]} if "chunk" in row else row for row in rows]

@@ -22,7 +22,5 @@ def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """Scale vectors to length 1, shape (…, dim); those of zeros stay."""
     exact = np.asarray(vectors, np.float64)
     norms = np.linalg.norm(exact, axis=-1, keepdims=True)
-    scaled: NDArray[np.float64] = np.divide(
-        exact, norms, out=np.zeros_like(exact), where=norms > 0
-    )
+    scaled: NDArray[np.float64] = np.divide(exact, norms, out=np.zeros_like(exact), where=norms > 0)
     return scaled

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from embcli.pipelines.ranking import Ranking
+
 
 _QUERIES_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One search result; `score` is a cosine.
+    """One search result; `score` is a cosine, unless a `Ranking` says otherwise.
 
     In a chunked collection `chunk` is the one that is nearest: its ``number``, ``start``,
-    ``end`` and ``text``, which is ``text[start:end]`` of the record's.
+    ``end`` and ``text``, which is ``text[start:end]`` of the record's. With a `Ranking` that
+    explains, `explain` has for each of its sources the ``rank`` and ``score`` there.
     """
 
     rank: int
@@ -34,13 +37,12 @@ class Hit:
     text: str
     meta: dict[str, Any]
     chunk: dict[str, Any] | None = None
+    explain: dict[str, Any] | None = None
 
     def row(self) -> dict[str, Any]:
-        """Give the hit as commands show it: with a chunk only if the collection has any."""
-        row = dict(vars(self))
-        if self.chunk is None:
-            del row["chunk"]
-        return row
+        """Give the hit as commands show it: with chunk and explanation only if there are any."""
+        optional = ("chunk", "explain")
+        return {k: v for k, v in vars(self).items() if k not in optional or v is not None}
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Found:
     record: Record
     score: float
     span: Span | None
+    explain: dict[str, Any] | None = None
 
 
 def search(
@@ -64,9 +67,10 @@ def search(
     threshold: float | None = None,
     where: str | None = None,
     exact: bool = False,
+    ranking: "Ranking | None" = None,
     note: Callable[[str], None] = lambda message: None,
 ) -> list[list[Hit]]:
-    """Find the records nearest to queries by cosine.
+    """Find the records nearest to queries by cosine, or as `ranking` says.
 
     The results are exact, unless the collection is large and was found to be searched well
     through codes: see `nearest`.
@@ -93,13 +97,15 @@ def search(
         that pass.
     exact : bool
         Insist on comparing with every vector.
+    ranking : Ranking, optional
+        Search by words, by words and meaning, with feedback, or for results that differ.
     note : callable
         Told what a user should know of how the model is run.
 
     Returns
     -------
     hits : list of list of Hit
-        For every query, by falling score, ties by id.
+        For every query, by falling score, ties by id; with `Ranking.mmr` in the order chosen.
 
     Raises
     ------
@@ -111,22 +117,39 @@ def search(
         raise UsageError("give one of a query, the id of a record and a file to search like")
     if k < 1:
         raise UsageError(f"k must be at least 1, not {k}")
+    if ranking is not None and ranking.reads_words and query is None:
+        raise UsageError("--lexical, --hybrid and --prf need a query in words")
+    queries = [query] if isinstance(query, str) else list(query or ())
+    if ranking is not None and ranking.source != "dense":
+        from embcli.pipelines.ranking import catch_up
+
+        catch_up(db, note)
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
         encoder = QueryEncoder(store, source, options or QueryOptions(), note)
         wanted = None if where is None else source.filter(where)
+        ranker = None
+        if ranking is not None:
+            from embcli.pipelines.ranking import Ranker
+
+            ranker = Ranker(
+                source, ranking, k, threshold=threshold, where=where, wanted=wanted, exact=exact,
+                note=note,
+            )  # fmt: skip
         if like is not None:
             vectors = _vectors_of(source, like)
-            best = _best_of(_nearest_in_parts(source, vectors, k + 1, threshold, wanted, exact))
-            return [_rank([found for found in best if found.record.id != like][:k])]
-        if like_file is not None:
-            vectors = encoder.encode_file(like_file)
+            depth = k if ranking is None else ranking.depth(k)
+            near = nearest_in_parts(source, vectors, depth + 1, threshold, wanted, exact)
+            best = [found for found in _best_of(near) if found.record.id != like][:depth]
+            return [_rank(best if ranker is None else ranker.of_found(best, vectors))]
+        if ranker is not None and ranker.ranking.source == "lexical":
+            return [_rank(found) for found in ranker.by_words(queries)]
+        vectors = encoder.encode(queries) if like_file is None else encoder.encode_file(like_file)
+        if ranker is None:
+            found = nearest_in_parts(source, vectors, k, threshold, wanted, exact)
         else:
-            vectors = encoder.encode([query] if isinstance(query, str) else list(query or ()))
-        results = [
-            _rank(found)
-            for found in _nearest_in_parts(source, vectors, k, threshold, wanted, exact)
-        ]
+            found = ranker.by_vectors(queries, vectors)
+        results = [_rank(of_query) for of_query in found]
     keep(db, encoder)
     return results
 
@@ -249,7 +272,7 @@ def _vectors_of(collection: Collection, id: str) -> "NDArray[np.float32]":
     return np.stack([chunk.vector for chunk in chunks])
 
 
-def _nearest_in_parts(
+def nearest_in_parts(
     collection: Collection,
     vectors: "NDArray[np.float32]",
     k: int,
@@ -257,6 +280,7 @@ def _nearest_in_parts(
     wanted: "NDArray[np.bool_] | None",
     exact: bool,
 ) -> Iterator[list[Found]]:
+    """Find the nearest of any number of vectors, some at a time; see `nearest`."""
     for start in range(0, len(vectors), _QUERIES_AT_ONCE):
         part = vectors[start : start + _QUERIES_AT_ONCE]
         yield from nearest(
@@ -276,9 +300,12 @@ def _best_of(results: Iterable[Sequence[Found]]) -> list[Found]:
 
 def _rank(results: Sequence[Found]) -> list[Hit]:
     return [
-        Hit(rank, found.record.id, found.score, found.record.text, found.record.meta, _chunk(found))
+        Hit(
+            rank, found.record.id, found.score, found.record.text, found.record.meta,
+            _chunk(found), found.explain,
+        )
         for rank, found in enumerate(results, 1)
-    ]
+    ]  # fmt: skip
 
 
 def _chunk(found: Found) -> dict[str, Any] | None:
