@@ -17,6 +17,7 @@ from embcli.formats.images import load_image
 from embcli.formats.inputs import Inputs, expand
 from embcli.formats.reader import Reader
 from embcli.pipelines.chunking import Chunker, Chunking, Span, pieces
+from embcli.pipelines.compress import keep_coded
 from embcli.store import Chunks, Collection, Record, Store
 
 if TYPE_CHECKING:
@@ -210,6 +211,7 @@ def encode(
             if writer.replaced:
                 replaced = counted(writer.replaced, "record")
                 listeners.note(f"{replaced} of the same id came from another file before")
+            keep_coded(target)
             report.total = len(target)
             report.seconds = round(time.perf_counter() - started, 3)
             counts.update(asdict(report) | encoder.facts())
