@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tokenizers import Tokenizer
 
-from embcli.core.batching import batch_end, longest_first
+from embcli.core.batching import batch_end, longest_first, padded
 from embcli.encoders import EncoderOptions, Kind
 from embcli.encoders.model_files import ModelFiles
 from embcli.errors import ModelError, UsageError
@@ -390,6 +390,7 @@ class TorchModel:
             if not encodings[i].overflowing and len(self._beginning(texts[i])) < len(texts[i]):
                 encodings[i] = self._tokenizer.encode(texts[i])
         lengths = np.fromiter((len(e.ids) for e in encodings), np.int64, len(encodings))
+        lengths = padded(lengths, self._max_tokens or 1 << 30)
         if kind == "document":
             self.truncated += sum(bool(e.overflowing) for e in encodings)
         first: Any = next(iter(self._model))
@@ -401,7 +402,7 @@ class TorchModel:
             extra = {"prompt_length": self._model.preprocess([""], prompt=prompt)["prompt_length"]}
 
         def batch_of(chosen: NDArray[np.int64]) -> dict[str, Any]:
-            width = max(1, int(lengths[chosen].max()))
+            width = int(lengths[chosen].max())
             shape = (len(chosen), width)
             columns = {
                 "input_ids": np.full(shape, pad, np.int64),
