@@ -171,4 +171,10 @@ def step_3_codes(db: Database) -> None:
         )
 
 
-STEPS: tuple[Step, ...] = (step_1_foundation, step_2_chunks, step_3_codes)
+def step_4_calibration(db: Database) -> None:
+    """Keep what turns cosines into probabilities of relevance."""
+    # NULL: nothing was found out yet.
+    db.table("collections").add_column("calibration", str)
+
+
+STEPS: tuple[Step, ...] = (step_1_foundation, step_2_chunks, step_3_codes, step_4_calibration)
