@@ -23,9 +23,7 @@ from embcli.output import Column, Output, SkippedLog
 
 PANEL = "Work"
 ORDER = 14
-EXAMPLE = (
-    "embcli calibrate --qrels examples/beir/qrels/test.tsv --queries examples/beir/queries.jsonl"
-)
+EXAMPLE = "embcli calibrate examples/beir"
 COLUMNS = (
     Column("calibration", "calibration"),
     Column("queries", "queries", right=True),
@@ -40,16 +38,24 @@ COLUMNS = (
 
 
 def command(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[BEIR_DIR]",
+            help="A folder in BEIR's layout with queries.jsonl and qrels/SPLIT.tsv.",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which judgments: those in qrels/SPLIT.tsv.")] = "test",
     qrels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Relevance judgments, as BEIR or TREC have them."),
+        typer.Option(metavar="FILE", help="Judgments in another file, as BEIR or TREC have them."),
     ] = None,
     queries: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="The queries judged: a JSON Lines file with _id or id and text, or a text file "
-            "with a query per line.",
+            help="Their queries in another file: JSON Lines with _id or id and text, or a text "
+            "file with a query per line.",
         ),
     ] = None,
     prompt: Prompt = None,
@@ -70,13 +76,17 @@ def command(
     Brier score), and how well lists end where relevance ends (means over queries). Records
     without judgment count as not relevant.
 
-    Without judgments, the collection goes back to what is built in.
+    Without any judgments, the collection goes back to what is built in.
     """
     from dataclasses import asdict
 
+    from embcli.pipelines.evaluate import find_file
     from embcli.pipelines.queries import QueryOptions
     from embcli.pipelines.relevance import calibrate
 
+    if folder is not None:
+        qrels = qrels or find_file(folder, f"qrels/{split}.tsv")
+        queries = queries or str(find_file(folder, "queries.jsonl"))
     output = Output(format, out, quiet)
     skipped = SkippedLog()
     qualities = calibrate(

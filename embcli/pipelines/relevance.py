@@ -257,7 +257,7 @@ def calibrate(
                     f"collection {collection!r}"
                 )
             vectors = encoder.encode(list(texts.values()))
-            lists = list(_judged_lists(source, judge, vectors, [judged[id] for id in texts]))
+            lists = list(judged_lists(source, judge, vectors, [judged[id] for id in texts]))
             profile = replace(profile, calibration=_fitted(lists), queries=len(lists))
             qualities = _qualities(lists)
         else:
@@ -272,8 +272,17 @@ def calibrate(
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
-    """The results of a query, described and judged; `total` is how many records are relevant."""
+class JudgedList:
+    """The results of a query, described and judged.
+
+    Attributes
+    ----------
+    described : float64 array, shape (n, 3)
+        See `embcli.core.relevance.features`.
+    relevant : bool array, shape (n,)
+    total : int
+        How many records of the collection are relevant.
+    """
 
     described: "NDArray[np.float64]"
     relevant: "NDArray[np.bool_]"
@@ -309,22 +318,33 @@ def _relevant(collection: Collection, judged: Judgments) -> dict[str, set[str]]:
     return {query: ids for query, ids in relevant.items() if ids}
 
 
-def _judged_lists(
+def judged_lists(
     collection: Collection,
     judge: Judge,
     vectors: "NDArray[np.float32]",
     relevant: Sequence[set[str]],
-) -> Iterator[_Judged]:
+) -> Iterator[JudgedList]:
+    """Search for queries, and describe what comes.
+
+    Parameters
+    ----------
+    collection : Collection
+    judge : Judge
+        Of the collection.
+    vectors : float32 array, shape (n_queries, dim)
+    relevant : sequence of set of str
+        Of each query the ids of what is relevant.
+    """
     import numpy as np
 
     near = nearest_in_parts(collection, vectors, DEPTH, None, None, None)
     for vector, found, ids in zip(vectors, near, relevant, strict=True):
         described = judge.describe([item.score for item in found], vector)
         is_relevant = np.array([item.record.id in ids for item in found], np.bool_)
-        yield _Judged(described, is_relevant, len(ids))
+        yield JudgedList(described, is_relevant, len(ids))
 
 
-def _fitted(lists: Sequence[_Judged]) -> Calibration:
+def _fitted(lists: Sequence[JudgedList]) -> Calibration:
     import numpy as np
 
     return fit(
@@ -333,20 +353,20 @@ def _fitted(lists: Sequence[_Judged]) -> Calibration:
     )
 
 
-def _qualities(lists: Sequence[_Judged]) -> list[Quality]:
+def _qualities(lists: Sequence[JudgedList]) -> list[Quality]:
     """Judge both calibrations; the fitted one by cross-validation, if there are queries enough."""
-    qualities = [_quality("default", lists, [DEFAULT] * len(lists))]
+    qualities = [quality("default", lists, [DEFAULT] * len(lists))]
     if len(lists) < 2 * FOLDS:
-        return [*qualities, _quality("fitted", lists, [_fitted(lists)] * len(lists))]
+        return [*qualities, quality("fitted", lists, [_fitted(lists)] * len(lists))]
     folds = [
         _fitted([item for number, item in enumerate(lists) if number % FOLDS != fold])
         for fold in range(FOLDS)
     ]
     used = [folds[number % FOLDS] for number in range(len(lists))]
-    return [*qualities, _quality("fitted, cross-validated", lists, used)]
+    return [*qualities, quality("fitted, cross-validated", lists, used)]
 
 
-def _quality(name: str, lists: Sequence[_Judged], calibrations: Sequence[Calibration]) -> Quality:
+def quality(name: str, lists: Sequence[JudgedList], calibrations: Sequence[Calibration]) -> Quality:
     import numpy as np
 
     probabilities = [
