@@ -7,8 +7,8 @@ by fitting on four sets and cutting the lists of the fifth. Beside it: the best 
 results and the best fixed cosine, both chosen with the set's own judgments, and what `embcli
 calibrate` learns from these, cross-validated over queries.
 
-Claims: calibrated lists have at least .95 of the F1 of the best fixed cosine, which was chosen in
-hindsight; with weights from other sets, 85 of 100 queries on other subjects keep nothing; and the
+Claims: calibrated lists have at least .9 of the F1 of the best fixed cosine, which was chosen in
+hindsight; with weights from other sets, nine of ten queries on other subjects keep nothing; and the
 calibration error after fitting is at most .03. All are means over sets and models.
 
     python benchmarks/relevance.py --stores FOLDER
@@ -134,8 +134,8 @@ def report(lists: Lists, paths: dict[tuple[str, str], Path]) -> None:
         calibrate(db=path)
     means = np.mean(rows, axis=0).tolist()
     print(f"| mean | {shown(means)} |\n")
-    print(f"F1 calibrated / best fixed cosine: {means[6] / means[1]:.3f} (claim: >= .95)")
-    print(f"foreign queries that keep nothing: {means[5]:.2f} (claim: >= .85)")
+    print(f"F1 calibrated / best fixed cosine: {means[6] / means[1]:.3f} (claim: >= .9)")
+    print(f"foreign queries that keep nothing: {means[5]:.2f} (claim: >= .9)")
     print(f"calibration error after fitting: {means[7]:.4f} (claim: <= .03)")
 
 

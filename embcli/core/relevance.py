@@ -10,7 +10,6 @@ _TAIL = 0.1
 _LEAST_IN_TAIL = 8
 _LEAST_SPREAD = 1e-6
 _ITERATIONS = 100
-_WORTH_OF_NOTHING = 0.5
 _BINS = 10
 
 
@@ -220,9 +219,8 @@ def expected_f1_cut(probabilities: NDArray[np.floating]) -> int:
     Notes
     -----
     The expectation of F1 = 2 hits / (kept + relevant) is approximated by the ratio of
-    expectations, and results are taken to be relevant independently of each other. To keep
-    nothing where nothing is relevant is worth half as much as the best F1: to show too much is
-    the smaller mistake.
+    expectations, and results are taken to be relevant independently of each other. Keeping
+    nothing is worth 1 where nothing is relevant, and 0 otherwise.
 
     References
     ----------
@@ -234,7 +232,7 @@ def expected_f1_cut(probabilities: NDArray[np.floating]) -> int:
     hits = np.cumsum(p)
     expected = 2 * hits / (np.arange(1, len(p) + 1) + hits[-1])
     best = int(expected.argmax())
-    return best + 1 if expected[best] >= _WORTH_OF_NOTHING * np.prod(1 - p) else 0
+    return best + 1 if expected[best] >= np.prod(1 - p) else 0
 
 
 def expected_calibration_error(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # The last colon and a number; after a digit it is a time of day, or a chapter and a verse.
 _WEIGHTED = re.compile(r"(.*[^\d\s:])\s*:\s*([+-]?(?:\d+\.?\d*|\.\d+))", re.DOTALL)
+_WEIGHTED_NAME = re.compile(r"(.*\S)\s*:\s*([+-]?(?:\d+\.?\d*|\.\d+))", re.DOTALL)
 # Enough that the mean of a collection's vectors is known well.
 _BACKGROUND = 256
 # A single example shows no respect in which things differ; these of its neighbours do.
@@ -140,10 +141,12 @@ class Composer:
 
     def _weighted(self, text: str) -> tuple[str, float]:
         """Divide a text from its weight."""
-        match = _WEIGHTED.fullmatch(text)
-        if match is None or (_is_name(text) and self._is_there(text[1:])):
-            return text, 1.0
-        return match[1], float(match[2])
+        if _is_name(text):
+            # Names may end like weights: file:line.
+            match = None if self._is_there(text[1:]) else _WEIGHTED_NAME.fullmatch(text)
+        else:
+            match = _WEIGHTED.fullmatch(text)
+        return (text, 1.0) if match is None else (match[1], float(match[2]))
 
     def _is_there(self, name: str) -> bool:
         return bool(self._collection.sources([name])) or os.path.exists(name)

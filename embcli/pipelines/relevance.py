@@ -367,6 +367,7 @@ def _qualities(lists: Sequence[JudgedList]) -> list[Quality]:
 
 
 def quality(name: str, lists: Sequence[JudgedList], calibrations: Sequence[Calibration]) -> Quality:
+    """Judge a calibration, one for every list."""
     import numpy as np
 
     probabilities = [

@@ -103,7 +103,7 @@ def test_the_cut_is_the_best_by_enumeration(values):
 
     def worth(count):
         if count == 0:
-            return np.prod(1 - p) / 2
+            return np.prod(1 - p)
         return 2 * p[:count].sum() / (count + p.sum())
 
     assert worth(expected_f1_cut(p)) == pytest.approx(max(worth(n) for n in range(len(p) + 1)))
