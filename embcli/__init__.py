@@ -9,16 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["Recipe", "Record", "Store", "__version__", "encode", "load_encoder", "search"]
+__all__ = [
+    "Composition",
+    "Feedback",
+    "Ranking",
+    "Recipe",
+    "Record",
+    "Store",
+    "__version__",
+    "encode",
+    "load_encoder",
+    "search",
+]
 
 if TYPE_CHECKING:
     from embcli.encoders import load_encoder
     from embcli.encoders.recipe import Recipe
+    from embcli.pipelines.composition import Composition
     from embcli.pipelines.encode import encode
+    from embcli.pipelines.ranking import Feedback, Ranking
     from embcli.pipelines.search import search
     from embcli.store import Record, Store
 
 _HOMES = {
+    "Composition": "embcli.pipelines.composition",
+    "Feedback": "embcli.pipelines.ranking",
+    "Ranking": "embcli.pipelines.ranking",
     "Recipe": "embcli.encoders.recipe",
     "Record": "embcli.store",
     "Store": "embcli.store",
