@@ -90,6 +90,14 @@ def retrieval(
     per_query: Annotated[
         bool, typer.Option("--per-query", help="Show every query's figures before the means.")
     ] = False,
+    ignore_identical_ids: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-identical-ids",
+            help="Leave out the document whose id is that of the query, as is usual for sets whose "
+            "queries are documents (ArguAna, Quora).",
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first line that cannot be read.")
     ] = False,
@@ -210,6 +218,7 @@ def retrieval(
                 cache=not no_cache,
             ),
             searching=searching,
+            ignore_identical_ids=ignore_identical_ids,
             run=run,
             from_run=from_run,
             against=against,

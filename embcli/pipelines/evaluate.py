@@ -125,6 +125,7 @@ def evaluate_retrieval(
     collection: str | None = None,
     options: QueryOptions | None = None,
     searching: Mapping[str, Any] | None = None,
+    ignore_identical_ids: bool = False,
     run: str | os.PathLike[str] | None = None,
     from_run: str | os.PathLike[str] | None = None,
     against: str | os.PathLike[str] | None = None,
@@ -156,6 +157,8 @@ def evaluate_retrieval(
         How to encode; a model named here is also the one to encode the corpus with.
     searching : mapping, optional
         What else `search` takes.
+    ignore_identical_ids : bool
+        Leave the document out whose id is that of the query.
     run : path, optional
         Where to write what was found, as a TREC run.
     from_run : path, optional
@@ -185,7 +188,7 @@ def evaluate_retrieval(
     problem = _stop if strict else listeners.problem
     chosen = parse_measures(measures)
     options, searching = options or QueryOptions(), searching or {}
-    if from_run is not None and (run or k or options.model or any(searching.values())):
+    if from_run is not None and (run or k or options.model or _given(searching)):
         raise UsageError(
             "with --from-run nothing is searched: leave out --run, --model, --top and filters"
         )
@@ -203,13 +206,13 @@ def evaluate_retrieval(
         _prepare(Path(folder), db, target, options, strict, listeners)
         _note_absent(judged, db, target, listeners)
         results = search(
-            list(queries.values()), db=db, collection=target, options=options, k=depth,
-            note=listeners.note, **searching,
+            list(queries.values()), db=db, collection=target, options=options,
+            k=depth + ignore_identical_ids, note=listeners.note, **searching,
         )  # fmt: skip
-        found = {
-            query: [(hit.id, hit.score) for hit in hits]
-            for query, hits in zip(queries, results, strict=True)
-        }
+        found = {}
+        for query, hits in zip(queries, results, strict=True):
+            kept = [hit for hit in hits if not ignore_identical_ids or hit.id != query]
+            found[query] = [(hit.id, hit.score) for hit in kept[:depth]]
         if run is not None:
             write_run(run, found)
     without = sum(not any(grades.values()) for grades in judged.values())
@@ -514,6 +517,10 @@ def _check_queries(
         raise InputError(f"{os.fspath(path)}: {name} judges none of the queries of this run")
     if missing:
         listeners.note(f"{os.fspath(path)} lacks {_some_queries(missing)}: these count as 0")
+
+
+def _given(searching: Mapping[str, Any]) -> bool:
+    return any(value is not None for value in searching.values())
 
 
 def _some_queries(count: int) -> str:

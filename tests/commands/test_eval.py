@@ -2,6 +2,7 @@ import csv
 import inspect
 import io
 import json
+from pathlib import Path
 
 import pytest
 
@@ -159,3 +160,18 @@ def test_other_judgments(run, beir, home):
     assert rows == [{"measure": "Success@5", "value": 1.0, "queries": 1}]
     (beir / "qrels" / "test.tsv").rename(beir / "qrels" / "dev.tsv")
     assert len(run(*RETRIEVAL, "--split", "dev").rows) == 5
+
+
+def test_documents_that_are_queries(run, beir):
+    """A query that is itself in the collection finds itself first, unless that is ignored."""
+    corpus = [json.loads(line) for line in (beir / "corpus.jsonl").read_text().splitlines()]
+    first, second = corpus[:2]
+    (beir / "queries.jsonl").write_text(
+        json.dumps({"_id": first["_id"], "text": first.get("title", "") + " " + first["text"]})
+    )
+    (beir / "qrels" / "test.tsv").write_text(f"q\td\tscore\n{first['_id']}\t{second['_id']}\t1\n")
+    plain = run(*RETRIEVAL, "--measure", "RR@100", "--run", "a.run").rows[0]["value"]
+    without = run(*RETRIEVAL, "--measure", "RR@100", "--ignore-identical-ids", "--run", "b.run")
+    assert without.rows[0]["value"] == pytest.approx(1 / (1 / plain - 1))
+    assert len(Path("a.run").read_text().splitlines()) == len(corpus)
+    assert len(Path("b.run").read_text().splitlines()) == len(corpus) - 1
