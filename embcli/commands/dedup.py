@@ -23,12 +23,12 @@ from embcli.output import Column, Output, pairs
 
 PANEL = "Work"
 ORDER = 15
-EXAMPLE = "embcli dedup --threshold 0.6"
+EXAMPLE = "embcli dedup --threshold 0.8"
 COLUMNS = (
     Column("group", "group", right=True),
     Column("keep", "", show=lambda keep: "keep" if keep else "drop"),
     Column("score", "score", right=True),
-    Column("id", "id", width=32),
+    Column("id", "id", share=2),
     Column("text", "text", share=3),
     Column("meta", "metadata", share=1, show=pairs),
 )

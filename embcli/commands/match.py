@@ -14,20 +14,20 @@ from embcli.output import Column, Output
 
 PANEL = "Work"
 ORDER = 16
-EXAMPLE = "embcli match default default --where-a 'language = \"fr\"' --where-b 'language = \"en\"'"
+EXAMPLE = "embcli match default default --where-a 'language = \"fr\"' --csls 10"
 COLUMNS = (
-    Column("a_id", "A", width=24),
-    Column("b_id", "B", width=24),
+    Column("a_id", "A", share=2),
+    Column("b_id", "B", share=2),
     Column("score", "score", right=True),
     Column("rank", "#", right=True),
-    Column("a_text", "text of A", share=1),
-    Column("b_text", "text of B", share=1),
+    Column("a_text", "text of A", share=3),
+    Column("b_text", "text of B", share=3),
 )
 CSLS = Column("csls", "CSLS", right=True)
 EDIT = (
     Column("edit", "edit", right=True),
     Column("edit_rank", "# by edit", right=True),
-    Column("edit_best", "best by edit", width=24),
+    Column("edit_best", "best by edit", share=2),
 )
 
 

@@ -259,13 +259,12 @@ def _assigned(
         np.concatenate([forward.columns, backward.rows]),
     )
     found = matching.assign_among(a, b, pairs, threshold=options.threshold)
-    sizes = (len(a), len(b)), (len(b), len(a))
-    lists = forward, backward
-    if not any(
-        _is_complete(*each, k, options.threshold) for each in zip(lists, sizes, strict=True)
-    ):
+    complete = _is_complete(forward, k >= len(b), k, options.threshold) or _is_complete(
+        backward, k >= len(a), k, options.threshold
+    )
+    if not complete:
         alone = min(len(a), len(b)) - len(found.rows)
-        left_over = f", and {counted(alone, 'record')} of the smaller side found no partner there"
+        left_over = f", and {counted(alone, 'record')} of the smaller side found no partner"
         note(
             f"assigned among the {k} nearest of every record, not among all {len(a):,} × "
             f"{len(b):,} pairs: the total may be below the greatest"
@@ -275,12 +274,10 @@ def _assigned(
     return found
 
 
-def _is_complete(found: Matches, sizes: tuple[int, int], k: int, threshold: float | None) -> bool:
-    """Tell whether no pair that may be assigned is missing from the k nearest of every row."""
-    if k >= sizes[1]:
-        return True
-    if threshold is None:
-        return False
+def _is_complete(found: Matches, every: bool, k: int, threshold: float | None) -> bool:
+    """Tell whether the k nearest of every row hold all pairs that may be assigned."""
+    if every or threshold is None:
+        return every
     near = found.rows[found.cosines >= threshold]
     return int(np.bincount(near, minlength=1).max()) < k
 
