@@ -151,10 +151,10 @@ class _Duplicates:
             records = source.get_by_key(keys)
             kept, scores = (column[part].tolist() for column in self.grouping)
             group = numbers[start : start + _AT_ONCE].tolist()
-            for i, key in enumerate(keys):
+            for i, (row, key) in enumerate(zip(part.tolist(), keys, strict=True)):
                 yield {
                     "group": group[i],
-                    "keep": kept[i] == part[i],
+                    "keep": kept[i] == row,
                     "id": records[key].id,
                     "score": scores[i],
                     "text": records[key].text,
