@@ -133,7 +133,7 @@ def command(
     if report.elsewhere is not None:
         strings = (
             f"; edit distance alone would have put {report.elsewhere:,} of "
-            f"{counted(report.pairs, 'pair')} elsewhere"
+            f"{report.best:,} best matches elsewhere"
         )
     output.summary(
         f"{report.matched:,} of {counted(report.of_a, 'record')} of {a!r} "

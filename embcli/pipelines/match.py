@@ -85,14 +85,15 @@ class MatchOptions:
 class Report:
     """What came of it: numbers of records, of pairs, and of pairs that strings would not make.
 
-    `elsewhere` counts the pairs where another text of B is nearer by edit distance; None
-    without edit distances.
+    `matched` records of A are in pairs. Of the pairs, `best` are of rank 1; in `elsewhere` of
+    these another text of B is nearer by edit distance (None without edit distances).
     """
 
     of_a: int
     of_b: int
     pairs: int
     matched: int
+    best: int
     elsewhere: int | None
 
 
@@ -168,7 +169,8 @@ def match(
             len(right.keys),
             len(found.rows),
             len(np.unique(found.rows)),
-            None if edits is None else int((edits.ranks > 1).sum()),
+            int((found.ranks == 1).sum()),
+            None if edits is None else int(((edits.ranks > 1) & (found.ranks == 1)).sum()),
         )
 
 
