@@ -16,13 +16,16 @@ Advance = Callable[[int, int, int], None]
 # A block of rows is compared with itself at once.
 _ROWS = 1024
 _COLUMNS = 4096
-_THREADS = os.cpu_count() or 1
+# What tiles find is held until it is looked at, and may be as much as there are pairs.
+_THREADS = min(os.cpu_count() or 1, 8)
 _PENDING = 1 << 22
 # How far a float32 product of unit vectors may be from their cosine.
 _SLACK = 1e-5
 # What a pair costs, in ns: to be looked at, for each component of the product, and, if it passes,
 # for each component of the comparison in full. Measured on a Xeon; only the speed depends on them.
 _LOOK, _MULTIPLY, _COMPARE = 0.25, 0.0045, 2.0
+# And what the axes cost, for each component cubed.
+_AXES = 0.4
 _WIDTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 _SAMPLE = 4096
 _AT_ONCE = 1 << 14
@@ -154,7 +157,8 @@ class NearPairs:
     the product of two shorter vectors, (x1, |x2|) and (y1, |y2|), so one product in float32
     finds every pair that may be near and few others. These are compared in full, in float64.
     How many components are taken is decided by what passes in a sample: fewer make the product
-    cheaper. The result does not depend on that, nor on how the pairs are divided.
+    cheaper. Of few vectors, which this would not pay for, all are. The result does not depend on
+    that, nor on how the pairs are divided.
 
     Tiles are shared among threads; a BLAS with threads of its own should be held to one, because
     products this small only lose by being divided.
@@ -190,9 +194,8 @@ class NearPairs:
 
         tiles = range(start, stop, _COLUMNS) if len(rows) else range(0)
         with ThreadPoolExecutor(_THREADS) as pool:
-            # A few at a time: what is found may be as much as there are pairs.
-            for few in range(0, len(tiles), 4 * _THREADS):
-                yield from pool.map(near, tiles[few : few + 4 * _THREADS])
+            for few in range(0, len(tiles), 2 * _THREADS):
+                yield from pool.map(near, tiles[few : few + 2 * _THREADS])
 
     def among(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], bounds: NDArray[np.float32]
@@ -242,6 +245,8 @@ def _merged(
 def _shortened(vectors: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """Make vectors of length 1 whose product is at least the cosine; see `NearPairs`."""
     n, dim = vectors.shape
+    if n * n / 2 * (_LOOK + _MULTIPLY * dim) <= _AXES * dim**3:
+        return unit32(vectors)
     rng = np.random.default_rng(0)
     sample = unit(vectors[np.sort(rng.permutation(n)[: 4 * _SAMPLE])])
     axes = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)

@@ -13,7 +13,7 @@ from embcli.core.topk import DECIMALS
 
 Advance = Callable[[int, int, int], None]
 
-_THREADS = os.cpu_count() or 1
+_THREADS = min(os.cpu_count() or 1, 8)
 _ROWS = 1024
 _NUMBERS_AT_ONCE = 1 << 24
 _GROUP = 64
@@ -78,7 +78,8 @@ def nearest(
     n, m = len(a), len(b)
     if not n or not m:
         return _collected([])
-    left, right = unit32(a), unit32(b)
+    left = unit32(a)
+    right = left if b is a else unit32(b)
     own, other = density if density is not None else (np.zeros(n), np.zeros(m))
     offset = other.astype(np.float32)
 

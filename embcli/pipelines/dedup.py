@@ -176,8 +176,9 @@ def _find(
     advance: Advance,
 ) -> _Duplicates:
     keys, vectors = source.matrix(None if where is None else source.filter(where))
-    order = _by_right_to_stay(source, keys, keep)
-    keys, vectors = keys[order], vectors[order]
+    if keep != "first":  # no copy of what may be gigabytes
+        order = _by_right_to_stay(source, keys, keep)
+        keys, vectors = keys[order], vectors[order]
     what = f"comparing {len(keys):,} records with each other"
     grouping = LINKAGES[linkage](vectors, threshold, announced(advance, note, what))
     _join_equal_texts(source, keys, vectors, grouping)
@@ -190,8 +191,6 @@ def _find(
 
 def _by_right_to_stay(source: Collection, keys: NDArray[np.int64], keep: str) -> NDArray[np.int64]:
     """Order records so that the first of any group is the one to keep, shape (n,)."""
-    if keep == "first":
-        return np.arange(len(keys))
     if keep == "last":
         return np.arange(len(keys))[::-1]
     rule, _, field = keep.partition(":")

@@ -156,7 +156,10 @@ def match(
         for source in sources[:1] if same else sources:
             note_means(source, note)
         left = _Side.load(sources[0], options.where_a)
-        right = _Side.load(sources[1], options.where_b)
+        if same and options.where_a == options.where_b:
+            right = left
+        else:
+            right = _Side.load(sources[1], options.where_b)
         found = _matched(left, right, _twins(left, right) if same else None, options, note, advance)
         # As A is stored; the numbering is by id.
         found = found.take(np.lexsort((found.ranks, left.keys[found.rows])))
@@ -219,10 +222,13 @@ def _matched(
 ) -> Matches:
     a, b = left.vectors, right.vectors
     back = None if twins is None else _inverse(twins, len(b))
+    passes = 2 * (options.csls is not None) + 1 + (options.method != "nearest")
     what = f"comparing {len(a):,} records with {len(b):,}"
+    what += f", the first of {passes} times" if passes > 1 else ""
+    first = [announced(advance, note, what)]
 
     def near(k: int, density: Any = None) -> Matches:
-        steps = announced(advance, note, what)
+        steps = first.pop() if first else advance
         return matching.nearest(a, b, k, twins=twins, density=density, advance=steps)
 
     def near_back(k: int, density: Any = None) -> Matches:

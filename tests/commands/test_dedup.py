@@ -124,7 +124,7 @@ def test_only_records_that_pass_are_compared(run, circle):
 
 def test_other_formats(run, circle):
     assert run("dedup", "-t", NEAR, "-f", "ids").out == "b\nc\nf\n"
-    table = run("dedup", "-t", NEAR, "-f", "table").out
+    table = run("dedup", "-t", NEAR, tty=True).out
     assert table.count("keep") == 2
     assert table.count("drop") == 3
     rows = list(csv.DictReader(io.StringIO(run("dedup", "-t", NEAR, "-f", "csv").out)))

@@ -53,7 +53,7 @@ def test_nearest(run, two):
     assert [(r["b_id"], r["rank"]) for r in rows] == [(like[0]["id"], 1), (like[1]["id"], 2)]
     assert [r["score"] for r in rows] == pytest.approx([r["score"] for r in like], abs=1e-6)
     assert run("match", "a", "b", "-f", "ids").out == "a0\na1\na2\n"
-    assert "text of A" in run("match", "a", "b", "-f", "table").out
+    assert "text of A" in run("match", "a", "b", tty=True).out
 
 
 def test_what_strings_alone_would_say(run, two):

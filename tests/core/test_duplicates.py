@@ -46,11 +46,12 @@ def expected_single(vectors, threshold):
     return np.array([np.flatnonzero(labels == label)[0] for label in labels])
 
 
-@pytest.fixture(autouse=True, params=[(1024, 4096), (8, 16)], ids=["one block", "many blocks"])
+@pytest.fixture(autouse=True, params=["one block, whole", "many blocks, shortened"])
 def blocks(request, monkeypatch):
-    monkeypatch.setattr(duplicates, "_ROWS", request.param[0])
-    monkeypatch.setattr(duplicates, "_COLUMNS", request.param[1])
-    monkeypatch.setattr(duplicates, "_PENDING", request.param[0])
+    if request.param.startswith("many"):
+        sizes = {"_ROWS": 8, "_COLUMNS": 16, "_PENDING": 8, "_AXES": 0, "_WIDTHS": (2, 4, 8, 16)}
+        for name, value in sizes.items():
+            monkeypatch.setattr(duplicates, name, value)
 
 
 @settings(deadline=None, max_examples=60)
@@ -103,7 +104,7 @@ def test_few_components_are_enough_where_vectors_have_directions():
     assert NearPairs(np.eye(64, dtype=np.float32), 0.01)._short.shape == (64, 64)
 
 
-def test_progress_counts_pairs(blocks):
+def test_progress_counts_pairs():
     steps = []
     star_groups(np.eye(50, 60, dtype=np.float32), 0.5, lambda *step: steps.append(step))
     assert steps[-1] == (50 * 49 // 2, 50 * 49 // 2, 50)
