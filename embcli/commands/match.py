@@ -35,12 +35,15 @@ def command(
     a: Annotated[
         str,
         typer.Argument(
-            help="The collection to find matches for.", autocompletion=complete_collection
+            metavar="A",
+            help="The collection to find matches for.",
+            autocompletion=complete_collection,
         ),
     ],
     b: Annotated[
         str,
         typer.Argument(
+            metavar="B",
             help="The collection to find them in; may be the same.",
             autocompletion=complete_collection,
         ),
