@@ -91,22 +91,22 @@ def dedup(
         raise UsageError(f"no linkage {linkage!r} (there are: {', '.join(LINKAGES)})")
     arguments = {"threshold": threshold, "linkage": linkage, "keep": keep, "where": where}
 
-    def found_in(store: Store) -> tuple[Collection, _Duplicates]:
-        with store.snapshot():
-            source = store.collection(collection)
-            note_means(source, note)
-            found = _find(source, threshold, linkage, keep, where, note, advance)
-            write(found.rows(source))
-        return source, found
+    def found_in(source: Collection) -> _Duplicates:
+        note_means(source, note)
+        found = _find(source, threshold, linkage, keep, where, note, advance)
+        write(found.rows(source))
+        return found
 
     if not delete:
-        with Store(db, readonly=True) as store:
-            return found_in(store)[1].report(0)
+        with Store(db, readonly=True) as store, store.snapshot():
+            return found_in(store.collection(collection)).report(0)
     with Store.existing(db) as store:
-        store.collection(collection)
+        source = store.collection(collection)
         with store.run("dedup", collection, arguments) as counts:
-            source, found = found_in(store)
-            gone = source.delete(found.ids_dropped(source), unless_gone=found.keys().tolist())
+            with store.snapshot():
+                found = found_in(source)
+                dropped, hashes = found.dropped_and_hashes(source)
+            gone = source.delete(dropped, hashes)
             counts |= {"records": len(found.stored), "groups": found.groups, "deleted": gone}
         return found.report(gone)
 
@@ -136,12 +136,14 @@ class _Duplicates:
         dropped = len(self.members) - self.groups
         return Report(len(self.stored), self.groups, dropped, deleted)
 
-    def keys(self) -> NDArray[np.int64]:
-        return self.stored[self.members]
-
-    def ids_dropped(self, source: Collection) -> list[str]:
-        dropped = self.members[~self._is_kept()]
-        return list(source.ids_by_key(self.stored[dropped].tolist()).values())
+    def dropped_and_hashes(self, source: Collection) -> tuple[list[str], dict[str, str]]:
+        """Ids of those not kept, and the hashes of all members by id."""
+        keys = self.stored[self.members].tolist()
+        ids, hashes = source.ids_by_key(keys), source.hashes_by_key(keys)
+        pairs = zip(keys, self._is_kept().tolist(), strict=True)
+        return [ids[key] for key, kept in pairs if not kept], {
+            ids[key]: hashes[key] for key in keys
+        }
 
     def rows(self, source: Collection) -> Iterator[Row]:
         numbers = np.cumsum(self._is_kept())

@@ -194,18 +194,23 @@ class Collection:
             self._insert(records, matrix)
         return Written(added=len(records) - len(replaced), changed=len(replaced))
 
-    def delete(self, ids: Iterable[str], unless_gone: Iterable[int] = ()) -> int:
+    def delete(self, ids: Iterable[str], expected: Mapping[str, str] | None = None) -> int:
         """Delete records; ids that are not there are passed over. Returns how many went.
+
+        Parameters
+        ----------
+        ids : iterable of str
+        expected : mapping, optional
+            From ids to hashes that these records, and maybe others, must still have.
 
         Raises
         ------
         StoreError
-            A record of one of the keys `unless_gone` is not there any more, or has another text:
-            then nothing is deleted.
+            One of these is gone, or has another hash: then nothing is deleted.
         """
         with self._db.transaction():
-            needed = set(unless_gone)
-            if len(needed - self.ids_by_key(needed).keys()):
+            found = self._stored_by_id(expected or ())
+            if expected and {id: old.hash for id, old in found.items()} != expected:
                 raise StoreError(
                     f"collection {self.name!r} was changed meanwhile: nothing was deleted",
                     hint="the same command again",
