@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 from embcli.core.topk import DECIMALS
 
+_PAIRS_AT_ONCE = 1 << 15
+_ROWS_AT_ONCE = 1 << 14
+
 
 def cosines(queries: NDArray[np.floating], vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """Compare every query with every vector, shape (n_queries, n); 0 with a vector of zeros.
@@ -18,9 +21,44 @@ def cosines(queries: NDArray[np.floating], vectors: NDArray[np.floating]) -> NDA
     return dots.round(DECIMALS)
 
 
+def pair_cosines(
+    left: NDArray[np.floating],
+    right: NDArray[np.floating],
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Compare single pairs of vectors; 0 with a vector of zeros.
+
+    Parameters
+    ----------
+    left, right : float array, shape (n, dim) and (m, dim)
+    rows, columns : int64 array, shape (n_pairs,)
+        Which of `left` with which of `right`.
+
+    Returns
+    -------
+    cosines : float64 array, shape (n_pairs,)
+        Each depends on its two vectors alone, whatever else is compared.
+    """
+    cosines = np.empty(len(rows))
+    for start in range(0, len(rows), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        cosines[part] = np.einsum("ij,ij->i", unit(left[rows[part]]), unit(right[columns[part]]))
+    return cosines.round(DECIMALS)
+
+
 def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     """Scale vectors to length 1, shape (…, dim); those of zeros stay."""
     exact = np.asarray(vectors, np.float64)
     norms = np.linalg.norm(exact, axis=-1, keepdims=True)
     scaled: NDArray[np.float64] = np.divide(exact, norms, out=np.zeros_like(exact), where=norms > 0)
+    return scaled
+
+
+def unit32(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Scale many vectors as `unit` does, a part at a time, and round to float32."""
+    scaled = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        scaled[part] = unit(vectors[part])
     return scaled

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from json import loads
+from math import isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embcli.encoders.recipe import Recipe
-from embcli.errors import InputError, NothingFoundError, UsageError
+from embcli.errors import InputError, NothingFoundError, StoreError, UsageError
 from embcli.store import text_index
 from embcli.store.chunks import Chunk, Chunks, ChunkTable, Span
 from embcli.store.coding import Coding
@@ -19,7 +20,7 @@ from embcli.store.database import Database
 from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.records import Record
 from embcli.store.segments import SLOTS, Block, CodedBlock, Place, Segments
-from embcli.store.where import compile_where
+from embcli.store.where import compile_field, compile_where
 
 # Coded in one transaction, in a second or so.
 _SEGMENTS_AT_ONCE = 64
@@ -197,9 +198,27 @@ class Collection:
             self._insert(records, matrix)
         return Written(added=len(records) - len(replaced), changed=len(replaced))
 
-    def delete(self, ids: Iterable[str]) -> int:
-        """Delete records; ids that are not there are passed over. Returns how many went."""
+    def delete(self, ids: Iterable[str], expected: Mapping[str, str] | None = None) -> int:
+        """Delete records; ids that are not there are passed over. Returns how many went.
+
+        Parameters
+        ----------
+        ids : iterable of str
+        expected : mapping, optional
+            From ids to hashes that these records, and maybe others, must still have.
+
+        Raises
+        ------
+        StoreError
+            One of these is gone, or has another hash: then nothing is deleted.
+        """
         with self._db.transaction():
+            found = self._stored_by_id(expected or ())
+            if expected and {id: old.hash for id, old in found.items()} != expected:
+                raise StoreError(
+                    f"collection {self.name!r} was changed meanwhile: nothing was deleted",
+                    hint="the same command again",
+                )
             stored = self._stored_by_id(ids)
             self._remove(list(stored.values()))
         return len(stored)
@@ -395,6 +414,33 @@ class Collection:
         """Fetch ids by key."""
         return dict(self._db.all_in("SELECT key, id FROM records WHERE key IN ({})", (), keys))
 
+    def hashes_by_key(self, keys: Iterable[int]) -> dict[int, str]:
+        """Fetch the hashes of what was encoded, by key."""
+        return dict(self._db.all_in("SELECT key, hash FROM records WHERE key IN ({})", (), keys))
+
+    def lengths(self) -> dict[int, int]:
+        """Count the characters of every text, by key."""
+        return dict(
+            self._db.all("SELECT key, length(text) FROM records WHERE collection = ?", (self._key,))
+        )
+
+    def values(self, field: str) -> dict[int, str | float]:
+        """Look up a metadata field, named as in `embcli.store.where`, in every record, by key.
+
+        Records without it, and those where it is an array or an object, are left out. A text
+        that is written like a number is one.
+
+        Raises
+        ------
+        UsageError
+            This is no name of a field.
+        """
+        sql, parameters = compile_field(field)
+        rows = self._db.all(
+            f"SELECT key, {sql} FROM records WHERE collection = ?", (*parameters, self._key)
+        )
+        return {key: _value(value) for key, value in rows if value is not None}
+
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Fetch vectors in the order asked for, shape (len(ids), dim).
 
@@ -415,6 +461,41 @@ class Collection:
             return np.stack([self._mean(chunks[stored[id].key].vectors) for id in ids])
         places = self._segments.read({stored[id].place for id in ids})
         return np.stack([places[stored[id].place] for id in ids])
+
+    def matrix(
+        self, wanted: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Fetch the vectors of all records, one each, in the order stored.
+
+        Parameters
+        ----------
+        wanted : bool array, optional
+            See `filter`.
+
+        Returns
+        -------
+        keys : int64 array, shape (n,)
+            Of the records, rising.
+        vectors : float32 array, shape (n, dim)
+            Of a record with chunks the mean, as in `vectors`.
+        """
+        owners = self._segments.live()[0]
+        if wanted is not None:
+            owners = owners[wanted[owners]]
+        keys, counts = np.unique(owners, return_counts=True)
+        if self.chunking is None:
+            vectors = np.empty((len(keys), self.recipe.dim), np.float32)
+            for block in self._segments.scan(wanted):
+                vectors[np.searchsorted(keys, block.keys)] = block.vectors
+            return keys, vectors
+        means = np.zeros((len(keys), self.recipe.dim))
+        for block in self._segments.scan(wanted):
+            np.add.at(means, np.searchsorted(keys, block.keys), block.vectors)
+        means /= counts[:, None]
+        if self.recipe.normalized:
+            norms = np.linalg.norm(means, axis=1, keepdims=True)
+            means /= np.where(norms > 0, norms, 1)
+        return keys, means.astype(np.float32)
 
     def chunks(self, ids: Sequence[str]) -> list[list[Chunk]]:
         """Fetch the chunks of records in the order asked for.
@@ -596,6 +677,14 @@ class Collection:
             id: _Stored(key, hash, meta, source, (segment, slot))
             for id, key, hash, meta, source, segment, slot in rows
         }
+
+
+def _value(value: str | float) -> str | float:
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return number if isfinite(number) else value
 
 
 def _file(source: str) -> str:

@@ -55,6 +55,21 @@ def compile_where(expression: str) -> Sql:
     return _Parser(expression).parse()
 
 
+def compile_field(name: str) -> Sql:
+    """Compile the name of a field into an expression on the table ``records``.
+
+    It is NULL where the field is missing, or is an array or an object. Parameters and results
+    are as of `compile_where`.
+    """
+    try:
+        return _Parser(name).parse_field()
+    except UsageError as error:
+        raise UsageError(
+            f"{name!r} is not the name of a field",
+            hint="author.name reaches into objects, backquotes take any name: `a b`",
+        ) from error
+
+
 class _Parser:
     """Recursive descent: or, and, not, comparison."""
 
@@ -69,6 +84,12 @@ class _Parser:
         if self._kind() != "end":
             self._fail("'and' or 'or'")
         return result
+
+    def parse_field(self) -> Sql:
+        field = self._field()
+        if self._kind() != "end":
+            self._fail("the end")
+        return field.scalar
 
     def _scan(self) -> list[tuple[str, str, int]]:
         tokens = []
@@ -233,6 +254,15 @@ class _Field:
         if self._column:
             return self._column, []
         return "json_extract(records.meta, ?)", [self._path]
+
+    @property
+    def scalar(self) -> Sql:
+        """The value, unless it is an array or an object."""
+        sql, values = self.value
+        if self._column:
+            return sql, values
+        kind = "json_type(records.meta, ?)"
+        return f"CASE WHEN {kind} NOT IN ('array', 'object') THEN {sql} END", [self._path, *values]
 
     def compare(self, operator: str, literal: Any) -> Sql:
         sql, values = self.value
