@@ -1,6 +1,8 @@
 """From queries to hits."""
 
 import os
+import shlex
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 
 _QUERIES_AT_ONCE = 2048
+# Seconds a filter may take without a word.
+_PATIENCE = 0.3
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def search(
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
         encoder = QueryEncoder(store, source, options or QueryOptions(), note)
-        wanted = None if where is None else source.filter(where)
+        wanted = None if where is None else _filter(source, where, note)
         ranker = None
         if ranking is not None:
             from embcli.pipelines.ranking import Ranker
@@ -262,6 +266,16 @@ def nearest(
         [Found(records[key], score, spans.get(place)) for key, score, place in rows]
         for rows in best
     ]
+
+
+def _filter(collection: Collection, where: str, note: Callable[[str], None]) -> "NDArray[np.bool_]":
+    """Evaluate a filter; say so if that took long and need not."""
+    started = time.perf_counter()
+    wanted = collection.filter(where)
+    seconds = time.perf_counter() - started
+    if seconds > _PATIENCE and (fields := collection.unindexed(where)):
+        note(f"--where took {seconds:.1f} s; faster: embcli index {shlex.join(fields)}")
+    return wanted
 
 
 def _vectors_of(collection: Collection, id: str) -> "NDArray[np.float32]":

@@ -16,6 +16,7 @@ from embcli.store import text_index
 from embcli.store.chunks import Chunk, Chunks, ChunkTable, Span
 from embcli.store.coding import Coding
 from embcli.store.database import Database
+from embcli.store.filters import Filter
 from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.records import Record
 from embcli.store.segments import SLOTS, Block, CodedBlock, Place, Segments
@@ -449,18 +450,16 @@ class Collection:
         wanted : bool array, shape (highest key + 1,)
             ``wanted[key]`` is true where the filter holds.
         """
-        sql, parameters = compile_where(expression)
+        wanted = Filter(self._db, self._key, expression).wanted
         try:
-            rows = self._db.all(
-                f"SELECT key FROM records WHERE collection = ? AND {sql}",
-                (self._key, *parameters),
-            )
+            return wanted()
         except sqlite3.Error as error:
             # The compiled condition is right; what is left is SQLite's limits.
             raise UsageError(f"--where: too much for SQLite ({error})") from error
-        wanted = np.zeros((self._db.value("SELECT max(key) FROM records") or 0) + 1, np.bool_)
-        wanted[[key for (key,) in rows]] = True
-        return wanted
+
+    def unindexed(self, expression: str) -> list[str]:
+        """Name the fields of a filter on which an index would help; see `Store.create_index`."""
+        return Filter(self._db, self._key, expression).missing()
 
     def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
         """Stream the vectors with their records' keys and their places; see `Segments.scan`."""
