@@ -10,7 +10,8 @@ from embcli.errors import UsageError
 Sql = tuple[str, list[Any]]
 
 _INDEX = "meta "
-_BOOLEANS = "('true', 'false')"
+# Of a value's type: 1 and 5 if it is true or false, else 0, which an index keeps in no bytes.
+_BOOLEAN = "instr('truefalse', json_type({}, {}))"
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,14 @@ class Field:
 
     @property
     def index_sql(self) -> str:
-        """The statement that makes the index: values, and which of them are true or false.
+        """The statement that makes the index: values, and whether they are true or false.
 
         It begins with the collection, so that no other is read.
         """
         path = _quoted(self.path)
         return (
             f"CREATE INDEX IF NOT EXISTS {quoted_name(self.index)} ON records "
-            f"(collection, json_extract(meta, {path}), json_type(meta, {path}) IN {_BOOLEANS})"
+            f"(collection, json_extract(meta, {path}), {_BOOLEAN.format('meta', path)})"
         )
 
     def is_null(self, negated: bool) -> Condition:
@@ -192,7 +193,7 @@ class Field:
 
     @property
     def _boolean(self) -> str:
-        return f"{self._type} IN {_BOOLEANS}"
+        return _BOOLEAN.format("records.meta", _quoted(self.path))
 
     def _comparison(self, operator: str, literal: Any) -> Sql:
         if isinstance(literal, str):
@@ -207,8 +208,9 @@ class Field:
     def _compare_boolean(self, operator: str, literal: bool) -> Condition:
         if self.column or operator not in ("=", "!="):
             raise UsageError("--where: true and false can only be tested with = and !=")
-        equal = f"{self._value} = {int(literal)} AND {self._boolean}"
-        other = f"{self._value} IS NOT NULL AND NOT ({equal})"
+        which = 1 if literal else 5
+        equal = f"{self._value} = {int(literal)} AND {self._boolean} = {which}"
+        other = f"{self._value} IS NOT NULL AND {self._boolean} != {which}"
         same: list[Sql] = [(equal, [])]
         different: list[Sql] = [(other, [])]
         if operator == "!=":
