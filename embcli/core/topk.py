@@ -147,14 +147,6 @@ class TopK:
         self._prune()
         return self._kept.by_query(len(self._floor))
 
-    def merge(self, other: "TopK") -> None:
-        """Take in what another has kept of other vectors for the same queries.
-
-        Where `places` were not given, they are of no use then.
-        """
-        self._seen += other._seen
-        self._new += [other._kept, *other._new]
-
     def _set_floor(self, floor: NDArray[np.float64]) -> None:
         """Note the k-th best score of each query, or the threshold."""
         self._floor = floor

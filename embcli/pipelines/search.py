@@ -128,7 +128,7 @@ def search(
         from embcli.pipelines.ranking import catch_up
 
         catch_up(db, note)
-    with Store(db, readonly=True) as store, store.snapshot(several=True):
+    with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
         encoder = QueryEncoder(store, source, options or QueryOptions(), note)
         wanted = None if where is None else _filter(source, where, note)
@@ -233,7 +233,6 @@ def nearest(
     """
     from embcli.core.topk import TopK
     from embcli.pipelines.coded import pays, search_codes
-    from embcli.pipelines.exact import search_all
 
     # Rounding to float16 moves a component by up to 2^-11 of its size.
     slack = 1e-5 if collection.dtype == "float32" else 1e-3
@@ -244,15 +243,16 @@ def nearest(
         threshold=threshold,
         unit=collection.recipe.normalized,
         slack=slack,
+        names=collection.ids_by_key,
         shared=collection.chunking is not None,
     )
     if exact is None:
         exact = not pays(collection, len(vectors), k)
-    top = new(names=collection.ids_by_key)
+    top = new()
     if exact or not search_codes(collection, vectors, k, top, wanted):
-        top = search_all(
-            collection, lambda reader: new(names=reader.ids_by_key), len(vectors), wanted
-        )
+        top = new()
+        for keys, block, places in collection.scan(wanted):
+            top.add(keys, block, places)
     candidates = [
         list(zip(c.keys.tolist(), c.scores.tolist(), c.places.tolist(), strict=True))
         for c in top.results()

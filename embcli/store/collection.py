@@ -79,7 +79,6 @@ class Collection:
     ) -> None:
         self._db = db
         self._key = key
-        self._space = space
         self.name = name
         self.recipe = recipe
         self.dtype = dtype
@@ -462,25 +461,9 @@ class Collection:
         """Name the fields of a filter on which an index would help; see `Store.create_index`."""
         return Filter(self._db, self._key, expression).missing()
 
-    def readers(self) -> list["Collection"]:
-        """Give the collection itself, and more of the same in the same state for other threads.
-
-        There are more only within a `Store.snapshot` for several, and only if the file is large.
-        """
-        others = (
-            Collection(
-                db, self._key, self.name, self._space, self.recipe, self.dtype, self.chunking,
-                self.coding,
-            )
-            for db in self._db.twins
-        )  # fmt: skip
-        return [self, *others]
-
-    def scan(
-        self, wanted: NDArray[np.bool_] | None = None, part: int = 0, parts: int = 1
-    ) -> Iterator[Block]:
+    def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
         """Stream the vectors with their records' keys and their places; see `Segments.scan`."""
-        return self._segments.scan(wanted, part, parts)
+        return self._segments.scan(wanted)
 
     def scan_codes(
         self, kind: str | None, wanted: NDArray[np.bool_] | None = None

@@ -21,10 +21,6 @@ _VARIABLES_AT_ONCE = 1000
 _MMAP_BYTES = 1 << 40
 _CACHE_KIB = 1 << 16
 _WAL_PAGES = 4096
-# Files of at least this size are worth reading through several connections, of which more than
-# this many would only wait for the memory.
-_LARGE = 1 << 27
-_MOST_CONNECTIONS = 4
 
 
 class Database:
@@ -37,13 +33,6 @@ class Database:
         Open without any means to write; never creates or migrates.
     timeout : float
         Seconds to wait for another writer.
-    any_thread : bool
-        Whether another thread than the one that opens it may use it.
-
-    Attributes
-    ----------
-    twins : list of Database
-        See `snapshot`.
 
     Raises
     ------
@@ -51,19 +40,15 @@ class Database:
         The file is missing, is not a store, is from a newer embcli, or cannot be opened.
     """
 
-    def __init__(
-        self, path: Path, *, readonly: bool, timeout: float, any_thread: bool = False
-    ) -> None:
+    def __init__(self, path: Path, *, readonly: bool, timeout: float) -> None:
         self.path = path
         self.readonly = readonly
-        self._timeout = timeout
-        self.twins: list[Database] = []
         if readonly and not os.path.exists(path):
             raise StoreError(f"there is no store at {path}", hint=f"embcli encode FILE --db {path}")
         if os.path.isdir(path):
             raise StoreError(f"{path} is a directory, not a store")
         with self._translated():
-            self._connection = _connect(path, readonly, timeout, any_thread)
+            self._connection = _connect(path, readonly, timeout)
             try:
                 self._check()
             except BaseException:
@@ -162,55 +147,13 @@ class Database:
             raise
 
     @contextmanager
-    def snapshot(self, *, several: bool = False) -> Iterator[None]:
-        """Read the store as it is now throughout, whatever is written meanwhile.
-
-        Parameters
-        ----------
-        several : bool
-            If the file is large, see to other connections that read the very same, for other
-            threads to use: `twins`.
-        """
-        twins = [self._twin() for _ in range(self._useful_twins())] if several else []
+    def snapshot(self) -> Iterator[None]:
+        """Read the store as it is now throughout, whatever is written meanwhile."""
+        self.execute("BEGIN")
         try:
-            # Twice is enough but for bad luck; without twins the search takes longer, no more.
-            if not (self._begin(twins) or self._begin(twins)):
-                self._begin([])
-            else:
-                self.twins = twins
             yield
         finally:
-            self.twins = []
-            for twin in twins:
-                twin.close()
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-
-    def _begin(self, twins: Sequence["Database"]) -> bool:
-        """Begin to read, all in the same state; return False, and do not, if it changed meanwhile.
-
-        What a connection is told of changes by others tells whether there were any since it was
-        asked before.
-        """
-        before = [twin.value("PRAGMA data_version") for twin in twins]
-        self.execute("BEGIN")
-        if twins:
-            self.value("PRAGMA data_version")  # BEGIN alone does not read
-        for twin in twins:
-            twin.execute("BEGIN")
-        if [twin.value("PRAGMA data_version") for twin in twins] == before:
-            return True
-        for connection in (self, *twins):
-            connection.execute("ROLLBACK")
-        return False
-
-    def _useful_twins(self) -> int:
-        if not self.readonly or self.path.stat().st_size < _LARGE:
-            return 0
-        return min(_processors(), _MOST_CONNECTIONS) - 1
-
-    def _twin(self) -> "Database":
-        return Database(self.path, readonly=True, timeout=self._timeout, any_thread=True)
+            self._connection.execute("ROLLBACK")
 
     @contextmanager
     def blob(
@@ -258,28 +201,21 @@ _EXPLANATIONS: dict[int, tuple[str, str | None]] = {
 }
 
 
-def _processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _connect(path: Path, readonly: bool, timeout: float, any_thread: bool) -> sqlite3.Connection:
+def _connect(path: Path, readonly: bool, timeout: float) -> sqlite3.Connection:
     if not readonly:
         return sqlite3.connect(path, timeout=timeout, isolation_level=None)
     if os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK):
         # Whoever leaves last clears the write-ahead log away, which takes the right to write.
-        connection = _open_uri(path, "mode=rw", timeout, any_thread)
+        connection = _open_uri(path, "mode=rw", timeout)
         connection.execute("PRAGMA query_only = 1")
     else:
-        connection = _open_unwritable(path, timeout, any_thread)
+        connection = _open_unwritable(path, timeout)
     connection.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
     return connection
 
 
-def _open_unwritable(path: Path, timeout: float, any_thread: bool) -> sqlite3.Connection:
-    connection = _open_uri(path, "mode=ro", timeout, any_thread)
+def _open_unwritable(path: Path, timeout: float) -> sqlite3.Connection:
+    connection = _open_uri(path, "mode=ro", timeout)
     try:
         connection.execute("PRAGMA user_version")
     except sqlite3.OperationalError as error:
@@ -290,12 +226,10 @@ def _open_unwritable(path: Path, timeout: float, any_thread: bool) -> sqlite3.Co
         log = Path(f"{path}-wal")
         if error.sqlite_errorcode & 0xFF not in codes or (log.exists() and log.stat().st_size):
             raise
-        return _open_uri(path, "immutable=1", timeout, any_thread)
+        return _open_uri(path, "immutable=1", timeout)
     return connection
 
 
-def _open_uri(path: Path, mode: str, timeout: float, any_thread: bool) -> sqlite3.Connection:
+def _open_uri(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
     uri = f"file:{quote(os.fsencode(path))}?{mode}"
-    return sqlite3.connect(
-        uri, timeout=timeout, isolation_level=None, uri=True, check_same_thread=not any_thread
-    )
+    return sqlite3.connect(uri, timeout=timeout, isolation_level=None, uri=True)

@@ -19,7 +19,9 @@ DTYPES: dict[str, np.dtype[np.floating]] = {
 KEY = np.dtype("<i8")
 PREFIX = np.dtype("<u8")
 
-# Read at a time: little enough that the processor's cache still has it when it is scored.
+# Read at a time: little enough that the processor's cache still has it when it is scored. SQLite
+# copies every byte once, which takes most of the time of a scan; several connections in threads
+# copy at once, but scoring then waits for the interpreter's lock: as long, for half as much again.
 _READ_BYTES = 3 << 17
 # To read this much more costs about as much as to read twice.
 _GAP_BYTES = 1 << 15
@@ -148,9 +150,7 @@ class Segments:
         )
         return [(segment, used + i) for i in range(taken)]
 
-    def scan(
-        self, wanted: NDArray[np.bool_] | None = None, part: int = 0, parts: int = 1
-    ) -> Iterator[Block]:
+    def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
         """Stream the vectors, some hundreds at a time, in the order they were stored.
 
         Parameters
@@ -158,24 +158,18 @@ class Segments:
         wanted : bool array, optional
             ``wanted[key]`` tells whether that record is wanted; others are passed over, and not
             read where that saves time.
-        part, parts : int
-            Every `parts`-th segment only, from number `part` on.
 
         Yields
         ------
         block : Block
             Never empty.
         """
-        for block in self.scan_codes(None, wanted, part, parts):
+        for block in self.scan_codes(None, wanted):
             assert isinstance(block, Block)
             yield block
 
     def scan_codes(
-        self,
-        kind: str | None,
-        wanted: NDArray[np.bool_] | None = None,
-        part: int = 0,
-        parts: int = 1,
+        self, kind: str | None, wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[Block | CodedBlock]:
         """Stream codes of a kind and, of segments that have none, the vectors.
 
@@ -186,7 +180,6 @@ class Segments:
         kind : str or None
             See `embcli.core.quantize`; None for the vectors of all segments.
         wanted : bool array, optional
-        part, parts : int
             As in `scan`.
 
         Yields
@@ -201,7 +194,7 @@ class Segments:
         )
         _keep_memory()
         pool = _Pool()
-        for segment, blob, coded in rows[part::parts]:
+        for segment, blob, coded in rows:
             keys = np.frombuffer(blob, KEY)
             live = keys > 0 if wanted is None else (keys > 0) & wanted[keys]
             slots = np.flatnonzero(live)

@@ -153,15 +153,9 @@ class Store:
         self._db.close()
 
     @contextmanager
-    def snapshot(self, *, several: bool = False) -> Iterator[None]:
-        """Read the store as it is now throughout the block, whatever is written meanwhile.
-
-        Parameters
-        ----------
-        several : bool
-            Let large collections be read by several threads: see `Collection.readers`.
-        """
-        with self._db.snapshot(several=several):
+    def snapshot(self) -> Iterator[None]:
+        """Read the store as it is now throughout the block, whatever is written meanwhile."""
+        with self._db.snapshot():
             yield
 
     # Collections
