@@ -67,7 +67,7 @@ class Field:
 
     def __init__(self, names: Sequence[str], column: str | None = None) -> None:
         if any('"' in name or "\0" in name for name in names):
-            raise UsageError("--where: a field name cannot contain a double quote")
+            raise UsageError("a field name cannot contain a double quote")
         self.path = "$" + "".join(f'."{name}"' for name in names)
         self.column = column
         self._value = column or f"json_extract(records.meta, {_quoted(self.path)})"

@@ -15,7 +15,7 @@ from embcli.store.fields import Condition, Sql, field_at, indexed_path, quoted_n
 from embcli.store.where import Node, name_of, parse_field, parse_where
 
 # To fetch a record by its key costs as much as to pass over a few in a row.
-_FEW = 4
+_FEW = 3
 # Keys come as one text, which SQLite limits to a billion characters.
 _KEYS_AT_ONCE = 1 << 24
 
