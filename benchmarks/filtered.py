@@ -173,8 +173,8 @@ def compare(
         "embcli exact, no filter": search(plain, "--exact"),
         "embcli exact, no index": search(plain, "--exact", "--where", where),
         "embcli exact, index": search(indexed, "--exact", "--where", where),
-        "embcli codes, no index": search(plain, "--where", where),
-        "embcli codes, index": search(indexed, "--where", where),
+        "embcli, no index": search(plain, "--where", where),
+        "embcli, index": search(indexed, "--where", where),
     }
     mask = MASK.format(field=field, least=least, most=most)
     for peer in peers:

@@ -91,3 +91,19 @@ def test_few_vectors_of_a_coded_segment_come_themselves(home):
             for least in (5, N)
         }  # fmt: skip
     assert kinds == {5: {"Block"}, N: {"CodedBlock"}}
+
+
+def test_filtered_searches_do_without_codes(home):
+    """Their recall was estimated without a filter, and says nothing of what lies far away."""
+    vectors, order = make(home / "embcli.db")
+    with Store("embcli.db") as store:
+        collection = store.collection("default")
+        collection.set_coding(Coding("bits1", 1, chosen=True))
+        collection.update_codes()
+        queries = np.random.default_rng(1).normal(size=(5, DIM)).astype(np.float32)
+        found = nearest(collection, queries, 10, wanted=collection.filter("n < 2500"))
+        through_codes = nearest(collection, queries, 10, exact=False)
+        assert through_codes != nearest(collection, queries, 10, exact=True)  # they are coarse
+        for query, of_query in zip(queries, found, strict=True):
+            expected = [f"{i:04}" for i in brute(vectors, order, query, 10, 2500)]
+            assert [f.record.id for f in of_query] == expected
