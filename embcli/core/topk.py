@@ -88,7 +88,7 @@ class TopK:
         self._slack = slack
         self._threshold = -np.inf if threshold is None else threshold
         n = len(exact)
-        self._floor = np.full(n, self._threshold)
+        self._set_floor(np.full(n, self._threshold))
         none = np.empty(0, np.int64)
         self._kept = _Found(none, none, np.empty(0, np.float64), none)
         self._new: list[_Found] = []
@@ -116,8 +116,11 @@ class TopK:
         if not self._unit:
             norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
             scores /= np.where(norms > 0, norms, 1)
+        highest = np.fmax.reduce(scores, axis=1, initial=-np.inf)
+        if not self._open and not (highest >= self._bound).any():
+            return  # nearly every block once some have been seen
         floor, best, which = self._floor, scores, None
-        if self._is_open():
+        if self._open:
             if self._shared:
                 best, which = _best_of_each_key(keys, scores)
             place = best.shape[1] - self._k
@@ -144,9 +147,12 @@ class TopK:
         self._prune()
         return self._kept.by_query(len(self._floor))
 
-    def _is_open(self) -> bool:
-        """Whether some query has fewer than k candidates, so that its floor says little."""
-        return bool((self._floor == self._threshold).any())
+    def _set_floor(self, floor: NDArray[np.float64]) -> None:
+        """Note the k-th best score of each query, or the threshold."""
+        self._floor = floor
+        self._bound = floor - self._slack
+        # Whether some query has fewer than k candidates, so that its floor says little.
+        self._open = bool((floor == self._threshold).any())
 
     def _score(
         self, vectors: NDArray[np.floating], rows: NDArray[np.int64], columns: NDArray[np.int64]
@@ -173,6 +179,7 @@ class TopK:
         counts = np.bincount(queries, minlength=len(self._floor))
         full = np.flatnonzero(counts >= self._k)
         self._floor[full] = scores[starts[full] + self._k - 1]
+        self._set_floor(self._floor)
         found = found.take(order[scores >= self._floor[queries]])
         many = 2 * self._k * len(self._floor) + _MANY_TIES
         if self._names is not None and len(found.keys) > many:

@@ -3,13 +3,14 @@
 from embcli.store.chunks import Chunk, Chunks
 from embcli.store.collection import Collection, Written
 from embcli.store.records import Record
-from embcli.store.store import CollectionInfo, Run, SpaceFacts, SpaceInfo, Store
+from embcli.store.store import CollectionInfo, IndexInfo, Run, SpaceFacts, SpaceInfo, Store
 
 __all__ = [
     "Chunk",
     "Chunks",
     "Collection",
     "CollectionInfo",
+    "IndexInfo",
     "Record",
     "Run",
     "SpaceFacts",

@@ -17,10 +17,11 @@ from embcli.store import text_index
 from embcli.store.chunks import Chunk, Chunks, ChunkTable, Span
 from embcli.store.coding import Coding
 from embcli.store.database import Database
+from embcli.store.filters import Filter
 from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.records import Record
 from embcli.store.segments import SLOTS, Block, CodedBlock, Place, Segments
-from embcli.store.where import compile_field, compile_where
+from embcli.store.where import compile_where, parse_field
 
 # Coded in one transaction, in a second or so.
 _SEGMENTS_AT_ONCE = 64
@@ -435,10 +436,8 @@ class Collection:
         UsageError
             This is no name of a field.
         """
-        sql, parameters = compile_field(field)
-        rows = self._db.all(
-            f"SELECT key, {sql} FROM records WHERE collection = ?", (*parameters, self._key)
-        )
+        value = parse_field(field, or_column=True).scalar
+        rows = self._db.all(f"SELECT key, {value} FROM records WHERE collection = ?", (self._key,))
         return {key: _value(value) for key, value in rows if value is not None}
 
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
@@ -541,18 +540,16 @@ class Collection:
         wanted : bool array, shape (highest key + 1,)
             ``wanted[key]`` is true where the filter holds.
         """
-        sql, parameters = compile_where(expression)
+        wanted = Filter(self._db, self._key, expression).wanted
         try:
-            rows = self._db.all(
-                f"SELECT key FROM records WHERE collection = ? AND {sql}",
-                (self._key, *parameters),
-            )
+            return wanted()
         except sqlite3.Error as error:
             # The compiled condition is right; what is left is SQLite's limits.
             raise UsageError(f"--where: too much for SQLite ({error})") from error
-        wanted = np.zeros((self._db.value("SELECT max(key) FROM records") or 0) + 1, np.bool_)
-        wanted[[key for (key,) in rows]] = True
-        return wanted
+
+    def unindexed(self, expression: str) -> list[str]:
+        """Name the fields of a filter on which an index would help; see `Store.create_index`."""
+        return Filter(self._db, self._key, expression).missing()
 
     def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
         """Stream the vectors with their records' keys and their places; see `Segments.scan`."""
@@ -616,7 +613,7 @@ class Collection:
         last = 0
         sql = (
             "SELECT key, id, text, meta, source FROM records "
-            "WHERE key > ? AND collection = ? ORDER BY key LIMIT 1000"
+            "WHERE key > ? AND +collection = ? ORDER BY key LIMIT 1000"
         )
         while rows := self._db.all(sql, (last, self._key)):
             yield from (_record(row[1:]) for row in rows)

@@ -1,7 +1,8 @@
 """Vectors on disk: about a thousand to a blob, each slot naming its record."""
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from functools import cache
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,17 @@ DTYPES: dict[str, np.dtype[np.floating]] = {
 }
 KEY = np.dtype("<i8")
 PREFIX = np.dtype("<u8")
+
+# Read at a time: little enough that the processor's cache still has it when it is scored. SQLite
+# copies every byte once, which takes most of the time of a scan; several connections in threads
+# copy at once, but scoring then waits for the interpreter's lock: as long, for half as much again.
+_READ_BYTES = 3 << 17
+# To read this much more costs about as much as to read twice.
+_GAP_BYTES = 1 << 15
+# Of a segment, vectors wanted that are read for no more than scoring all its codes takes.
+_FEW = 8
+# Vectors that make a block worth scoring by itself.
+_POOLED = 64
 
 Place = tuple[int, int]  # segment, slot
 
@@ -139,13 +151,13 @@ class Segments:
         return [(segment, used + i) for i in range(taken)]
 
     def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
-        """Stream the vectors, a segment at a time, in the order they were stored.
+        """Stream the vectors, some hundreds at a time, in the order they were stored.
 
         Parameters
         ----------
         wanted : bool array, optional
-            ``wanted[key]`` tells whether that record is wanted; others are passed over, and a
-            segment without any is not read.
+            ``wanted[key]`` tells whether that record is wanted; others are passed over, and not
+            read where that saves time.
 
         Yields
         ------
@@ -160,6 +172,8 @@ class Segments:
         self, kind: str | None, wanted: NDArray[np.bool_] | None = None
     ) -> Iterator[Block | CodedBlock]:
         """Stream codes of a kind and, of segments that have none, the vectors.
+
+        Where few vectors of a segment are wanted, they come themselves.
 
         Parameters
         ----------
@@ -178,24 +192,60 @@ class Segments:
             "AND kind = ?) FROM segments WHERE collection = ? ORDER BY key",
             (kind, self._collection),
         )
+        _keep_memory()
+        pool = _Pool()
         for segment, blob, coded in rows:
             keys = np.frombuffer(blob, KEY)
             live = keys > 0 if wanted is None else (keys > 0) & wanted[keys]
-            if not live.any():
+            slots = np.flatnonzero(live)
+            if not len(slots):
                 continue
-            places = segment * SLOTS + np.arange(len(keys), dtype=np.int64)
-            every = live.all()
-            if coded and kind is not None:
+            places = segment * SLOTS + slots
+            keys = keys[slots]
+            if coded and kind is not None and len(slots) > _FEW:
                 with self._db.blob("codes", "codes", segment) as codes:
-                    block = Codes.from_bytes(codes.read(), kind, len(keys), self._dim)
-                if not every:
-                    keys, places = keys[live], places[live]
+                    block = Codes.from_bytes(codes.read(), kind, len(live), self._dim)
                 yield CodedBlock(keys, block, live, places)
                 continue
-            vectors = self._read(segment)
-            if not every:
-                keys, vectors, places = keys[live], vectors[live], places[live]
-            yield Block(keys, vectors.astype(np.float32, copy=False), places)
+            for of_span, vectors in self._read_slots(segment, slots):
+                yield from pool.add(Block(keys[of_span], vectors, places[of_span]))
+        yield from pool.rest()
+
+    def _read_slots(
+        self, segment: int, slots: NDArray[np.int64]
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Read vectors of a segment, each stretch of near ones at once.
+
+        Yields
+        ------
+        which : slice
+            Of `slots`.
+        vectors : float32 array, shape (n, dim)
+        """
+        width = self._dim * self._dtype.itemsize
+        with self._db.blob("segments", "vectors", segment) as blob:
+            for first, last in self._spans(slots):
+                start, count = int(slots[first]), int(slots[last - 1] - slots[first]) + 1
+                blob.seek(start * width)
+                vectors = np.frombuffer(blob.read(count * width), self._dtype)
+                vectors = vectors.reshape(count, self._dim)
+                if count > last - first:
+                    vectors = vectors[slots[first:last] - start]
+                yield slice(first, last), vectors.astype(np.float32, copy=False)
+
+    def _spans(self, slots: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Divide slots, which ascend, into stretches to be read at once: first, and one past."""
+        width = self._dim * self._dtype.itemsize
+        most, gap = max(1, _READ_BYTES // width), 1 + _GAP_BYTES // width
+        if slots[-1] - slots[0] == len(slots) - 1:
+            yield from pairwise([*range(0, len(slots), most), len(slots)])
+            return
+        breaks = np.flatnonzero(np.diff(slots) > gap) + 1
+        for first, last in pairwise([0, *breaks.tolist(), len(slots)]):
+            while first < last:
+                end = first + int(np.searchsorted(slots[first:last], slots[first] + most))
+                yield first, end
+                first = end
 
     def gather(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read single vectors, in the order asked for.
@@ -321,3 +371,37 @@ class Segments:
     def _read(self, segment: int) -> NDArray[np.floating]:
         with self._db.blob("segments", "vectors", segment) as blob:
             return np.frombuffer(blob.read(), self._dtype).reshape(-1, self._dim)
+
+
+class _Pool:
+    """Joins small blocks: to score a block costs something however small it is."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Block] = []
+        self._count = 0
+
+    def add(self, block: Block) -> Iterator[Block]:
+        """Take a block; give those that are large enough."""
+        if len(block.keys) >= _POOLED:
+            yield block
+            return
+        self._blocks.append(block)
+        self._count += len(block.keys)
+        if self._count >= _POOLED:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[Block]:
+        """Give what is left."""
+        if self._blocks:
+            yield Block._make(map(np.concatenate, zip(*self._blocks, strict=True)))
+        self._blocks, self._count = [], 0
+
+
+@cache
+def _keep_memory() -> None:
+    """Keep the C library from giving memory back that the next read asks for again.
+
+    glibc maps new pages for every large block until one larger has been freed. To fault them in
+    took a tenth of the time of a scan.
+    """
+    bytes(1 << 23)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import embcli
 from embcli.encoders.recipe import Recipe
 from embcli.errors import StoreError, UsageError
-from embcli.store import text_index
+from embcli.store import filters, text_index
 from embcli.store.coding import Coding
 from embcli.store.collection import Collection
 from embcli.store.database import Database
@@ -61,6 +61,14 @@ class SpaceInfo:
     dim: int
     collections: int
     recipe: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """An index on a metadata field, and how many records have the field."""
+
+    field: str
+    records: int
 
 
 @dataclass(frozen=True)
@@ -417,6 +425,40 @@ class Store:
     def texts_to_index(self) -> int:
         """How many records the full-text index does not have yet."""
         return text_index.missing(self._db)
+
+    def indexes(self) -> list[IndexInfo]:
+        """List the indexes on metadata fields, by name of the field."""
+        counts = filters.count_indexed(self._db)
+        return [IndexInfo(field, counts[field]) for field in sorted(counts)]
+
+    def create_index(self, field: str) -> bool:
+        """Index a metadata field, so that filters on it need not read every record.
+
+        Filters mean the same as without, only faster. The index is over all collections, and
+        kept up to date from then on.
+
+        Parameters
+        ----------
+        field : str
+            As filters write it; see `embcli.store.where`.
+
+        Returns
+        -------
+        created : bool
+            False if there was one already.
+
+        Raises
+        ------
+        UsageError
+            It is not the name of a metadata field.
+        """
+        with self._db.transaction():
+            return filters.create_index(self._db, field)
+
+    def drop_index(self, field: str) -> bool:
+        """Drop the index on a metadata field; return whether there was one."""
+        with self._db.transaction():
+            return filters.drop_index(self._db, field)
 
     def seen_ids(self) -> SeenIds:
         """Begin an empty set of ids that a command has come across."""

@@ -11,9 +11,11 @@ Every value travels as a bound parameter.
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from embcli.errors import UsageError
+from embcli.store.fields import Condition, Field, Sql
 
 _TOKEN = re.compile(
     r"""
@@ -31,7 +33,31 @@ _COLUMNS = {"id": "records.id", "text": "records.text", "source": "records.sourc
 _COMPARISONS = {"==": "=", "<>": "!="} | {s: s for s in ("=", "!=", "<", "<=", ">", ">=")}
 _DEEPEST = 100
 
-Sql = tuple[str, list[Any]]
+
+@dataclass(frozen=True)
+class Chain:
+    """Conditions joined by one word."""
+
+    word: str
+    terms: "tuple[Node, ...]"
+
+    @property
+    def sql(self) -> str:
+        """The condition on the table ``records``."""
+        return f"({f' {self.word.upper()} '.join(term.sql for term in self.terms)})"
+
+    @property
+    def parameters(self) -> list[Any]:
+        """A value for every ``?``."""
+        return [value for term in self.terms for value in term.parameters]
+
+    def negated(self) -> "Chain":
+        """Give the condition that holds where this one is false: De Morgan, also with NULL."""
+        word = "or" if self.word == "and" else "and"
+        return Chain(word, tuple(term.negated() for term in self.terms))
+
+
+Node = Condition | Chain
 
 
 def compile_where(expression: str) -> Sql:
@@ -52,44 +78,64 @@ def compile_where(expression: str) -> Sql:
     UsageError
         The expression cannot be read; the message shows the place.
     """
+    node = parse_where(expression)
+    return node.sql, node.parameters
+
+
+def parse_where(expression: str) -> Node:
+    """Take a filter apart; see `compile_where`."""
     return _Parser(expression).parse()
 
 
-def compile_field(name: str) -> Sql:
-    """Compile the name of a field into an expression on the table ``records``.
+def parse_field(name: str, *, or_column: bool = False) -> Field:
+    """Read the name of a metadata field as it is written in a filter.
 
-    It is NULL where the field is missing, or is an array or an object. Parameters and results
-    are as of `compile_where`.
+    Raises
+    ------
+    UsageError
+        It is no such name, or that of a column where it must not be.
     """
-    try:
-        return _Parser(name).parse_field()
-    except UsageError as error:
-        raise UsageError(
-            f"{name!r} is not the name of a field",
-            hint="author.name reaches into objects, backquotes take any name: `a b`",
-        ) from error
+    return _Parser(name, f"field {name!r}").field(or_column)
+
+
+def name_of(path: str) -> str:
+    """Write the name of a metadata field as `parse_field` reads it."""
+    joined = ".".join(path[3:-1].split('"."'))
+    for name in (joined, f"meta.{joined}"):
+        try:
+            if parse_field(name).path == path:
+                return name
+        except UsageError:
+            continue
+    return f"`{joined}`"
 
 
 class _Parser:
     """Recursive descent: or, and, not, comparison."""
 
-    def __init__(self, expression: str) -> None:
+    def __init__(self, expression: str, what: str = "--where") -> None:
         self._text = expression
+        self._what = what
         self._tokens = self._scan()
         self._at = 0
         self._depth = 0
 
-    def parse(self) -> Sql:
+    def field(self, or_column: bool) -> Field:
+        field = self._field()
+        if self._kind() != "end":
+            self._fail("the end")
+        if field.column and not or_column:
+            raise UsageError(
+                f"{field.column.partition('.')[2]} is no metadata field",
+                hint=f"of metadata it is: meta.{self._text.strip()}",
+            )
+        return field
+
+    def parse(self) -> Node:
         result = self._chain("or", lambda: self._chain("and", self._not))
         if self._kind() != "end":
             self._fail("'and' or 'or'")
         return result
-
-    def parse_field(self) -> Sql:
-        field = self._field()
-        if self._kind() != "end":
-            self._fail("the end")
-        return field.scalar
 
     def _scan(self) -> list[tuple[str, str, int]]:
         tokens = []
@@ -100,7 +146,7 @@ class _Parser:
             if match is None or match.lastgroup is None:
                 at = len(self._text) - len(self._text[position:].lstrip())
                 raise UsageError(
-                    f"--where: cannot read {self._text[at : at + 40]!r} (column {at + 1})",
+                    f"{self._what}: cannot read {self._text[at : at + 40]!r} (column {at + 1})",
                     hint='texts in quotes, odd names in backquotes: `a b` = "x"',
                 )
             kind = match.lastgroup
@@ -136,26 +182,25 @@ class _Parser:
         _, token, position = self._tokens[self._at]
         found = repr(token) if token else "the end"
         raise UsageError(
-            f"--where: expected {expected}, found {found} (column {position + 1})",
-            hint="""for example: --where 'category = "sport" and year >= 2020'""",
+            f"{self._what}: expected {expected}, found {found} (column {position + 1})",
+            hint="""for example: --where 'category = "sport" and year >= 2020'"""
+            if self._what == "--where"
+            else "odd names in backquotes: '`a b`'",
         )
 
-    def _chain(self, word: str, operand: Callable[[], Sql]) -> Sql:
-        parts = [operand()]
+    def _chain(self, word: str, operand: Callable[[], Node]) -> Node:
+        terms = [operand()]
         while self._accept(word):
-            parts.append(operand())
-        if len(parts) == 1:
-            return parts[0]
-        sql = f" {word.upper()} ".join(part for part, _ in parts)
-        return f"({sql})", [value for _, values in parts for value in values]
+            terms.append(operand())
+        return terms[0] if len(terms) == 1 else Chain(word, tuple(terms))
 
-    def _not(self) -> Sql:
+    def _not(self) -> Node:
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise UsageError(f"--where: nested more than {_DEEPEST} deep")
+            raise UsageError(f"{self._what}: nested more than {_DEEPEST} deep")
+        result: Node
         if self._accept("not"):
-            sql, values = self._not()
-            result = f"NOT {sql}", values
+            result = self._not().negated()
         elif self._accept("("):
             result = self._chain("or", lambda: self._chain("and", self._not))
             self._expect(")")
@@ -164,62 +209,57 @@ class _Parser:
         self._depth -= 1
         return result
 
-    def _comparison(self) -> Sql:
+    def _comparison(self) -> Condition:
         field = self._field()
         if self._word() in _COMPARISONS:
             return self._compare(field, _COMPARISONS[self._next()])
         if self._accept("is"):
-            negated = "NOT " if self._accept("not") else ""
+            negated = self._accept("not")
             self._expect("null")
-            sql, values = field.value
-            return f"({sql} IS {negated}NULL)", values
-        negated = "NOT " if self._accept("not") else ""
+            return field.is_null(negated)
+        negated = self._accept("not")
+        condition = self._predicate(field)
+        return condition.negated() if negated else condition
+
+    def _predicate(self, field: Field) -> Condition:
         if self._accept("in"):
-            return self._in(field, negated)
+            return self._in(field)
         if self._accept("between"):
-            low, low_values = self._compare(field, ">=")
+            low = self._value()
             self._expect("and")
-            high, high_values = self._compare(field, "<=")
-            return f"{negated}({low} AND {high})", low_values + high_values
+            return field.between(low, self._value())
         if self._word() in ("like", "glob"):
-            operator = self._next().upper()
-            sql, values = field.value
-            return f"{negated}(CAST({sql} AS TEXT) {operator} ?)", [*values, self._string()]
+            return field.matches(self._next().upper(), self._string())
         if self._accept("contains"):
-            sql, values = field.contains(self._literal())
-            return f"{negated}{sql}", values
+            return field.contains(self._literal())
         self._fail("a comparison (= != < <= > >= in between like glob contains is)")
 
-    def _field(self) -> "_Field":
+    def _field(self) -> Field:
         kind = self._kind()
         if kind == "quoted":
-            return _Field([self._next()[1:-1]])
+            return Field([self._next()[1:-1]])
         if kind != "name" or self._word() in ("and", "or", "not", "in", "is"):
             self._fail("a field name")
         name = self._next()
         if name in _COLUMNS:
-            return _Field([], _COLUMNS[name])
-        return _Field(name.removeprefix("meta.").split("."))
+            return Field([], _COLUMNS[name])
+        return Field(name.removeprefix("meta.").split("."))
 
-    def _compare(self, field: "_Field", operator: str) -> Sql:
+    def _compare(self, field: Field, operator: str) -> Condition:
+        return field.compare(operator, self._value())
+
+    def _value(self) -> Any:
         if self._word() == "null":
             self._fail("a value ('is null' finds missing fields)")
-        return field.compare(operator, self._literal())
+        return self._literal()
 
-    def _in(self, field: "_Field", negated: str) -> Sql:
+    def _in(self, field: Field) -> Condition:
         self._expect("(")
         literals = [self._literal()]
         while self._accept(","):
             literals.append(self._literal())
         self._expect(")")
-        texts = [literal for literal in literals if isinstance(literal, str)]
-        parts = [field.compare("=", value) for value in literals if not isinstance(value, str)]
-        if texts:
-            sql, values = field.value
-            marks = ", ".join("?" * len(texts))
-            parts.append((f"CAST({sql} AS TEXT) IN ({marks})", [*values, *texts]))
-        sql = " OR ".join(part for part, _ in parts)
-        return f"{negated}({sql})", [value for _, values in parts for value in values]
+        return field.among(literals)
 
     def _string(self) -> str:
         if self._kind() != "string":
@@ -238,74 +278,3 @@ class _Parser:
         if self._word() in ("true", "false"):
             return self._next().lower() == "true"
         self._fail("a value (a number, true, false or a quoted string)")
-
-
-class _Field:
-    """A column of the record or a path into its metadata."""
-
-    def __init__(self, path: list[str], column: str | None = None) -> None:
-        if any('"' in part for part in path):
-            raise UsageError("--where: a field name cannot contain a double quote")
-        self._path = "$" + "".join(f'."{part}"' for part in path)
-        self._column = column
-
-    @property
-    def value(self) -> Sql:
-        if self._column:
-            return self._column, []
-        return "json_extract(records.meta, ?)", [self._path]
-
-    @property
-    def scalar(self) -> Sql:
-        """The value, unless it is an array or an object."""
-        sql, values = self.value
-        if self._column:
-            return sql, values
-        kind = "json_type(records.meta, ?)"
-        return f"CASE WHEN {kind} NOT IN ('array', 'object') THEN {sql} END", [self._path, *values]
-
-    def compare(self, operator: str, literal: Any) -> Sql:
-        sql, values = self.value
-        if isinstance(literal, bool):
-            if self._column or operator not in ("=", "!="):
-                raise UsageError("--where: true and false can only be tested with = and !=")
-            sql = f"(nullif(json_type(records.meta, ?), 'null') {operator} ?)"
-            return sql, [self._path, str(literal).lower()]
-        if isinstance(literal, str):
-            return f"(CAST({sql} AS TEXT) {operator} ?)", [*values, literal]
-        # CAST gives the right side numeric affinity, so that "2020" is compared as a number.
-        # Other text sorts above every number in SQLite, even infinity.
-        condition = f"{sql} {operator} CAST(? AS NUMERIC)"
-        if operator in (">", ">="):
-            return f"({condition} AND {sql} <= CAST(9e999 AS NUMERIC))", [
-                *values,
-                _bindable(literal),
-                *values,
-            ]
-        return f"({condition})", [*values, _bindable(literal)]
-
-    def contains(self, literal: Any) -> Sql:
-        """Test for an element of an array, a key of an object, or a part of a text."""
-        sql, values = self.value
-        if self._column:
-            return f"(instr({sql}, ?) > 0)", [str(literal)]
-        parameter: Any = literal
-        if isinstance(literal, bool):
-            equal, parameter = "type = ?", str(literal).lower()
-        elif isinstance(literal, str):
-            equal = "type NOT IN ('true', 'false') AND CAST(value AS TEXT) = ?"
-        else:
-            equal, parameter = "type IN ('integer', 'real') AND value = ?", _bindable(literal)
-        return (
-            f"(CASE json_type(records.meta, ?) "
-            f"WHEN 'array' THEN EXISTS "
-            f"(SELECT 1 FROM json_each(records.meta, ?) WHERE {equal}) "
-            f"WHEN 'object' THEN EXISTS (SELECT 1 FROM json_each(records.meta, ?) WHERE key = ?) "
-            f"ELSE instr({sql}, ?) > 0 END)",
-            [self._path, self._path, parameter, self._path, str(literal), *values, str(literal)],
-        )
-
-
-def _bindable(number: float) -> float:
-    """Integers SQLite cannot hold become the nearest float."""
-    return number if -(2**63) <= number < 2**63 else float(number)
