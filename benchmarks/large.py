@@ -8,7 +8,8 @@ The vectors are real ones (`--vectors`, or texts of the corpora encoded with `--
 with noise of their own covariance, half as large, until there are enough. Every search is a new
 process that looks for the ten nearest to a stored vector; files are in the page cache. Stores and
 indexes are made once and kept in `--cache`. Peers run in `--peers-python`, an interpreter with
-faiss-cpu and usearch, which needs nothing of embcli; those that are missing are left out.
+faiss-cpu, usearch, sqlite-vec and apsw (for a SQLite that loads extensions), which needs nothing of
+embcli; those that are missing are left out.
 
     python benchmarks/large.py --peers-python /tmp/peers/bin/python
 """
@@ -50,6 +51,12 @@ PEERS = {
         "index = Index.restore('index.usearch', view=True); "
         "ids = [index.search(np.load('query.npy')[0], 11).keys]"
     ),
+    "sqlite-vec": (
+        "import apsw, numpy as np, sqlite_vec; db = apsw.Connection('vec.db'); "
+        "db.enable_load_extension(True); db.load_extension(sqlite_vec.loadable_path()); "
+        "ids = [[row for row, in db.execute('SELECT rowid FROM items WHERE vector MATCH ? AND "
+        "k = 11 ORDER BY distance', (np.load('query.npy').tobytes(),))]]"
+    ),
 }
 BUILD = {
     "flat.faiss": (
@@ -67,7 +74,16 @@ BUILD = {
         "index = Index(ndim=x.shape[1], metric='ip'); index.add(np.arange(len(x)), x); "
         "index.save('index.usearch')"
     ),
+    "vec.db": (
+        "import apsw, numpy as np, sqlite_vec; x = np.load('vectors.npy', mmap_mode='r'); "
+        "db = apsw.Connection('vec.db'); db.enable_load_extension(True); "
+        "db.load_extension(sqlite_vec.loadable_path()); "
+        "db.execute(f'CREATE VIRTUAL TABLE items USING vec0(vector float[{x.shape[1]}])'); "
+        "db.execute('BEGIN'); db.executemany('INSERT INTO items(rowid, vector) VALUES (?, ?)', "
+        "((i, row.tobytes()) for i, row in enumerate(x))); db.execute('COMMIT')"
+    ),
 }
+GRAPHS = ("hnsw.faiss", "index.usearch")
 
 
 def main() -> None:
@@ -180,7 +196,7 @@ def built(folder: Path, python: str | None, no_graphs: bool) -> list[str]:
     if python is None:
         return []
     for name, code in BUILD.items():
-        if not (folder / name).exists() and not (no_graphs and name != "flat.faiss"):
+        if not (folder / name).exists() and not (no_graphs and name in GRAPHS):
             call([python, "-c", code], cwd=folder, check=False)
     needed = dict(zip(list(PEERS)[1:], BUILD, strict=True))
     return [p for p in PEERS if p not in needed or (folder / needed[p]).exists()]
