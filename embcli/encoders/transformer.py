@@ -16,6 +16,7 @@ from embcli.core.pooling import normalize_rows
 from embcli.encoders import MODELS, EncoderOptions, Kind
 from embcli.encoders.model_files import ModelFiles, find_model, hub_ids
 from embcli.encoders.recipe import Recipe
+from embcli.encoders.tokens import POOLING, SKIPPED, Tokens
 from embcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class TransformerEncoder:
         self.normalized = files.normalizes or self._dims is not None
         if options.normalize is not None:
             self.normalized = options.normalize
+        if self._per_token:
+            if options.normalize is False:
+                raise UsageError("--pooling none: vectors of tokens have unit length")
+            self.normalized = True
         self.light_agrees: bool | None = None
         self._cancelled = Event()
 
@@ -162,6 +167,7 @@ class TransformerEncoder:
             "dim": self.dim,
             "normalized": self.normalized,
             "maps": [],
+            **({"skipped": SKIPPED} if self._per_token else {}),
         }
         for kind in ("model_kwargs", "processor_kwargs", "config_kwargs"):
             if getattr(options, kind):
@@ -189,20 +195,45 @@ class TransformerEncoder:
 
     def encode(self, inputs: Sequence[Any], kind: Kind = "document") -> NDArray[np.float32]:
         """Encode texts or pictures; see `embcli.encoders.Encoder.encode`."""
+        if self._per_token:
+            raise UsageError("this space has a vector for every token, not one for a text")
         if not len(inputs):
             return np.empty((0, self.dim), np.float32)
         vectors = self._torch.encode(list(inputs), self._prompts[kind], kind)
         if self.light_agrees is None and self.light is not None and self._torch.exact is not None:
             texts, prompt, exact = self._torch.exact
-            light = self.light.encode(texts, prompt)
-            error = float(np.abs(self._finished(light) - self._finished(exact)).max())
-            self.light_agrees = error <= _LIGHT_ERROR
+            self.light_agrees = self._agree(self.light.encode(texts, prompt), exact)
         return self._finished(vectors)
+
+    def encode_tokens(self, inputs: Sequence[Any], kind: Kind = "document") -> list[Tokens]:
+        """Encode texts into token vectors; see `embcli.encoders.Encoder.encode_tokens`."""
+        if not self._per_token:
+            raise UsageError("this space has one vector for a text")
+        if not len(inputs):
+            return []
+        tokens = self._torch.encode_tokens(list(inputs), self._prompts[kind], kind)
+        if self.light_agrees is None and self.light is not None and self._torch.exact is not None:
+            texts, prompt, exact = self._torch.exact
+            light = self.light.encode_tokens(texts, prompt, kind)
+            self.light_agrees = self._agree(np.concatenate([t.vectors for t in light]), exact)
+        return [Tokens(self._finished(vectors), spans) for vectors, spans in tokens]
+
+    def _agree(self, light: NDArray[np.float32], exact: NDArray[np.float32]) -> bool:
+        if light.shape != exact.shape:
+            return False
+        difference = np.abs(self._finished(light) - self._finished(exact))
+        return float(difference.max(initial=0)) <= _LIGHT_ERROR
 
     def encode_lightly(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Encode queries by the light path, which `light` must not be None for."""
         assert self.light is not None
         return self._finished(self.light.encode(queries, self._prompts["query"]))
+
+    def encode_tokens_lightly(self, queries: Sequence[str]) -> list[Tokens]:
+        """Encode the tokens of queries by the light path, which `light` must not be None for."""
+        assert self.light is not None
+        found = self.light.encode_tokens(queries, self._prompts["query"])
+        return [Tokens(self._finished(vectors), spans) for vectors, spans in found]
 
     @cached_property
     def light(self) -> Any:
@@ -268,9 +299,13 @@ class TransformerEncoder:
             keep_exact=self.light is not None,
         )
 
+    @property
+    def _per_token(self) -> bool:
+        return self._pooling == POOLING
+
     @cached_property
     def _full_dim(self) -> int:
-        dim = self.files.dim
+        dim = self.files.hidden_size if self._per_token else self.files.dim
         return self._torch.dim if dim is None else dim
 
     def _check_max_tokens(self) -> None:
@@ -324,7 +359,7 @@ class TransformerEncoder:
             return None
         if self.files.pooling is None:
             raise UsageError(f"model {self._name!r} does not pool token vectors: no --pooling")
-        if "+" in self.files.pooling and any(m.kind == "Dense" for m in self.files.modules):
+        if wanted != POOLING and "+" in self.files.pooling and any(m.kind == "Dense" for m in self.files.modules):
             raise UsageError(
                 f"model {self._name!r} needs its own pooling ({self.files.pooling}) for the "
                 "projection that follows"
