@@ -36,11 +36,11 @@ class MaxSim:
     """
 
     def __init__(self, queries: Sequence[NDArray[np.floating]]) -> None:
-        lengths = [len(query) for query in queries]
-        self._starts = np.cumsum(lengths) - lengths
+        lengths = np.array([len(query) for query in queries], np.int64)
+        self._starts: NDArray[np.int64] = np.cumsum(lengths) - lengths
         self._queries = unit(np.concatenate(queries)).astype(np.float32)
         self._begun: dict[int, NDArray[np.float32]] = {}
-        self.slack = 1e-5 * max(lengths)
+        self.slack = 1e-5 * int(lengths.max())
 
     def add(
         self, keys: NDArray[np.int64], vectors: NDArray[np.float32], last: NDArray[np.bool_]
@@ -89,8 +89,29 @@ class MaxSim:
         return done, sums.T.astype(np.float32)
 
 
-def maxsim(query: NDArray[np.floating], vectors: NDArray[np.floating]) -> float:
+def maxsim(query: NDArray[np.float64], vectors: NDArray[np.float64]) -> float:
     """Score one record, in float64.
+
+    Parameters
+    ----------
+    query : float64 array, shape (n_tokens, dim)
+        Of unit length, as `embcli.core.cosine.unit` makes them.
+    vectors : float64 array, shape (n, dim)
+        At least one; of unit length.
+
+    Returns
+    -------
+    score : float
+        From minus to plus n_tokens, rounded so that equal records tie.
+    """
+    best: NDArray[np.float64] = (query @ vectors.T).max(axis=1)
+    return round(float(best.sum()), DECIMALS)
+
+
+def matches(
+    query: NDArray[np.floating], vectors: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Tell which of a record's vectors each of the query's is nearest to, and the cosines.
 
     Parameters
     ----------
@@ -100,19 +121,9 @@ def maxsim(query: NDArray[np.floating], vectors: NDArray[np.floating]) -> float:
 
     Returns
     -------
-    score : float
-        From minus to plus n_tokens, rounded so that equal records tie.
-    """
-    best: NDArray[np.float64] = (unit(query) @ unit(vectors).T).max(axis=1)
-    return round(float(best.sum()), DECIMALS)
-
-
-def matches(
-    query: NDArray[np.floating], vectors: NDArray[np.floating]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Tell which of a record's vectors each of the query's is nearest to, and the cosines.
-
-    Parameters are as of `maxsim`. Both arrays have shape (n_tokens,); ties go to the first.
+    which : int64 array, shape (n_tokens,)
+        Ties go to the first.
+    cosines : float64 array, shape (n_tokens,)
     """
     every = cosines(query, vectors)
     return every.argmax(axis=1), every.max(axis=1)

@@ -1,5 +1,6 @@
 """MUVERA: one vector for a set of vectors, whose inner products approximate MaxSim."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -59,21 +60,30 @@ class Muvera:
         """Number of components of an encoding."""
         return self.final or self._blocks * self._width
 
-    def encode_query(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Encode the vectors of a query, shape (n, dim), as one of shape (size,)."""
-        buckets, projected = self._prepare(vectors)
-        return self._finish(self._members(buckets) @ projected)
+    def encode_queries(self, sets: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
+        """Encode the vectors of queries.
 
-    def encode_document(self, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Encode the vectors of a document, shape (n, dim), n at least 1; shape (size,)."""
-        buckets, projected = self._prepare(vectors)
-        members = self._members(buckets)
-        counts = members.sum(axis=2, keepdims=True)
-        blocks = members @ projected
-        blocks /= np.maximum(counts, 1)
-        repetition, bucket = np.nonzero(counts[:, :, 0] == 0)
-        differing = self._distances[bucket[:, None], buckets[repetition]]
-        blocks[repetition, bucket] = projected[repetition, differing.argmin(axis=1)]
+        Parameters
+        ----------
+        sets : sequence of float array, each of shape (n, dim)
+
+        Returns
+        -------
+        encodings : float32 array, shape (len(sets), size)
+        """
+        places, projected = self._prepare(sets)
+        return self._finish(self._sums(places, projected, len(sets)))
+
+    def encode_documents(self, sets: Sequence[NDArray[np.floating]]) -> NDArray[np.float32]:
+        """Encode the vectors of documents; of each set, n is at least 1. See `encode_queries`."""
+        places, projected = self._prepare(sets)
+        blocks = self._sums(places, projected, len(sets))
+        count = len(sets) * self._blocks
+        counts = np.bincount(places.ravel(), minlength=count)
+        blocks /= np.maximum(counts, 1).astype(np.float32)[:, None]
+        empty = np.flatnonzero(counts == 0)
+        repetition = (empty >> self.planes) % self.repetitions
+        blocks[empty] = projected[self._nearest(places, count)[empty], repetition]
         return self._finish(blocks)
 
     @property
@@ -86,7 +96,7 @@ class Muvera:
 
     @cached_property
     def _random(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
-        """Hyperplanes [dim, R · planes], projections [dim, R · width], and the count sketch.
+        """Draw hyperplanes [dim, R · planes], projections [dim, R · width], and the count sketch.
 
         That is, for every component, its place in the sketch plus 1, negative if its sign changes.
         """
@@ -101,37 +111,54 @@ class Muvera:
             sketch *= 2 * stream.randint(0, 2, count) - 1
         return planes.astype(np.float32), projections.astype(np.float32), sketch
 
-    @cached_property
-    def _distances(self) -> NDArray[np.int64]:
-        """In how many bits the numbers of any two buckets differ."""
-        numbers = np.arange(1 << self.planes)
-        bits = (numbers[:, None] >> np.arange(self.planes)) & 1
-        return np.abs(bits[:, None] - bits).sum(axis=2)
-
     def _prepare(
-        self, vectors: NDArray[np.floating]
+        self, sets: Sequence[NDArray[np.floating]]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Bucket of every vector [R, n], and its projections [R, n, width]."""
-        units = unit(vectors).astype(np.float32)
-        planes, projections, _ = self._random
-        n = len(units)
-        sides = (units @ planes > 0).reshape(n, self.repetitions, self.planes)
-        buckets = sides @ (1 << np.arange(self.planes))
-        if self._width == self.dim:
-            return buckets.T, np.broadcast_to(units, (self.repetitions, n, self.dim))
-        projected = (units @ projections).reshape(n, self.repetitions, self._width)
-        return buckets.T, np.ascontiguousarray(projected.transpose(1, 0, 2))
+        """Bucket of every vector [n, R], counted on from set to set, and projections [n, R, width].
 
-    def _members(self, buckets: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Which vectors are in which bucket, shape (R, buckets, n)."""
-        numbers = np.arange(1 << self.planes)[:, None]
-        return (buckets[:, None, :] == numbers).astype(np.float32)
+        Buckets of a set are numbered by repetition, then by the sides of the hyperplanes.
+        """
+        units = unit(np.concatenate(sets)).astype(np.float32)
+        planes, projections, _ = self._random
+        shape = len(units), self.repetitions
+        sides = (units @ planes > 0).reshape(*shape, self.planes)
+        owners = np.repeat(np.arange(len(sets)), [len(vectors) for vectors in sets])
+        blocks = owners[:, None] * self.repetitions + np.arange(self.repetitions)
+        places = (blocks << self.planes) + sides @ (1 << np.arange(self.planes))
+        if self._width == self.dim:
+            return places, np.broadcast_to(units[:, None], (*shape, self.dim))
+        return places, (units @ projections).reshape(*shape, self._width)
+
+    def _sums(
+        self, places: NDArray[np.int64], projected: NDArray[np.float32], n_sets: int
+    ) -> NDArray[np.float32]:
+        """Sum what is in each bucket, shape (n_sets · blocks, width)."""
+        flat, count = places.ravel(), n_sets * self._blocks
+        sums = np.empty((count, self._width), np.float32)
+        for component in range(self._width):
+            sums[:, component] = np.bincount(flat, projected[:, :, component].ravel(), count)
+        return sums
+
+    def _nearest(self, places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """Of every bucket the vector that is nearest to it in bits, the first of several."""
+        n = len(places)
+        # Distance times n, plus the number of the vector: the least is what is sought.
+        nearest = np.full(count, n * (self.planes + 1), np.int64)
+        for column in places.T:
+            nearest[column[::-1]] = np.arange(n)[::-1]  # of equals the last one stays
+        cube = nearest.reshape(-1, *([2] * self.planes))
+        for axis in range(1, self.planes + 1):
+            # Bit by bit: the way to the nearest bucket flips each bit once at most.
+            cube = np.minimum(cube, np.flip(cube, axis) + n)
+        return cube.ravel() % n
 
     def _finish(self, blocks: NDArray[np.float32]) -> NDArray[np.float32]:
         """Make one vector of the blocks of all repetitions."""
-        flat = blocks.ravel() / np.float32(self.repetitions**0.5)
+        flat = blocks.reshape(-1, self._blocks * self._width)
+        flat = flat / np.float32(self.repetitions**0.5)
         if self.final is None:
             return flat
         sketch = self._random[2]
-        sums = np.bincount(np.abs(sketch) - 1, flat * np.sign(sketch), self.final)
-        return sums.astype(np.float32)
+        signs, targets = np.sign(sketch), np.abs(sketch) - 1
+        sums = [np.bincount(targets, row * signs, self.final) for row in flat]
+        return np.array(sums, np.float32).reshape(-1, self.final)

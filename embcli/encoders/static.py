@@ -118,7 +118,7 @@ class StaticEncoder(QuickEncoder):
         encodings = self._tokenizer.encode_batch(stripped, add_special_tokens=False)
         results = []
         for text, read, whole, encoding in zip(inputs, stripped, folded, encodings, strict=True):
-            special = np.zeros(len(encoding.ids))
+            special = [0] * len(encoding.ids)
             kept, spans = choose_tokens(read, encoding.offsets, special, kind)
             spans += len(whole) - len(whole.lstrip())
             if len(whole) != len(text):

@@ -359,7 +359,11 @@ class TransformerEncoder:
             return None
         if self.files.pooling is None:
             raise UsageError(f"model {self._name!r} does not pool token vectors: no --pooling")
-        if wanted != POOLING and "+" in self.files.pooling and any(m.kind == "Dense" for m in self.files.modules):
+        if (
+            wanted != POOLING
+            and "+" in self.files.pooling
+            and any(m.kind == "Dense" for m in self.files.modules)
+        ):
             raise UsageError(
                 f"model {self._name!r} needs its own pooling ({self.files.pooling}) for the "
                 "projection that follows"
