@@ -63,30 +63,31 @@ class MaxSim:
         """
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         scores = (vectors @ self._queries.T) / np.where(norms > 0, norms, 1)[:, None]
-        runs = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
-        best = np.maximum.reduceat(scores, runs, axis=0)
-        owners, complete = keys[runs], last[runs]
-        whole = complete.copy()
-        distinct, counts = np.unique(owners, return_counts=True)
-        several = set(distinct[counts > 1].tolist())
-        finished: list[tuple[int, NDArray[np.float32]]] = []
-        for run, key in enumerate(owners.tolist()):
-            if complete[run] and key not in several and key not in self._begun:
-                continue
-            whole[run] = False
+        distinct, best = _best_of_each(keys, scores)
+        complete = np.isin(distinct, keys[last])
+        for row, key in enumerate(distinct.tolist()):
             before = self._begun.pop(key, None)
-            # A copy, so that the block is not kept for the sake of one row.
-            found = best[run].copy() if before is None else np.maximum(before, best[run])
-            self._begun[key] = found
-            if complete[run]:
-                finished = [pair for pair in finished if pair[0] != key]
-                finished.append((key, found))
-        for key, _ in finished:
-            del self._begun[key]
-        done = np.concatenate([owners[whole], np.array([key for key, _ in finished], np.int64)])
-        rows = np.concatenate([best[whole], *(found[None] for _, found in finished)])
-        sums = np.add.reduceat(rows, self._starts, axis=1, dtype=np.float64)
-        return done, sums.T.astype(np.float32)
+            if before is not None:
+                np.maximum(best[row], before, out=best[row])
+            if not complete[row]:
+                # A copy, so that the block is not kept for the sake of one row.
+                self._begun[key] = best[row].copy()
+        sums = np.add.reduceat(best[complete], self._starts, axis=1, dtype=np.float64)
+        return distinct[complete], sums.T.astype(np.float32)
+
+
+def _best_of_each(
+    keys: NDArray[np.int64], scores: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Take the maximum of the rows [n, n_tokens] of every key: the keys, and a row for each."""
+    runs = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+    best = np.maximum.reduceat(scores, runs, axis=0)
+    distinct, which = np.unique(keys[runs], return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    if len(distinct) == len(runs):
+        return distinct, best[order]
+    starts = np.searchsorted(which[order], np.arange(len(distinct)))
+    return distinct, np.maximum.reduceat(best[order], starts, axis=0)
 
 
 def maxsim(query: NDArray[np.float64], vectors: NDArray[np.float64]) -> float:
