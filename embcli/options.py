@@ -12,6 +12,7 @@ COMMON = "Common options"
 READING = "Reading the input"
 MODEL = "The model"
 RANKING = "Ranking"
+COMPOSING = "Composing the query"
 
 
 class Format(StrEnum):
@@ -211,5 +212,25 @@ Mmr = Annotated[
         max=1,
         help="Results unlike each other: 1 is relevance alone, 0 difference alone.",
         rich_help_panel=RANKING,
+    ),
+]
+
+Relevant = Annotated[
+    bool,
+    typer.Option(
+        "--relevant",
+        help="End the list where relevance ends, and show the probabilities of it; see embcli "
+        "calibrate.",
+        rich_help_panel=RANKING,
+    ),
+]
+
+Exact = Annotated[
+    bool | None,
+    typer.Option(
+        "--exact/--coded",
+        help="Insist on comparing with every vector, however many there are, or on going through "
+        "the compact codes of the collection, however many queries there are.",
+        show_default=False,
     ),
 ]

@@ -12,6 +12,7 @@ from embcli.options import (
     Alpha,
     Db,
     Device,
+    Exact,
     Fusion,
     Hybrid,
     Lexical,
@@ -23,6 +24,7 @@ from embcli.options import (
     Prompt,
     PromptName,
     Quiet,
+    Relevant,
     TrustRemoteCode,
     Where,
     complete_collection,
@@ -119,16 +121,14 @@ def retrieval(
         float | None, typer.Option("--threshold", "-t", help="Least cosine.")
     ] = None,
     where: Where = None,
-    exact: Annotated[
-        bool,
-        typer.Option("--exact", help="Compare with every vector, however many there are."),
-    ] = False,
+    exact: Exact = None,
     lexical: Lexical = False,
     hybrid: Hybrid = False,
     fusion: Fusion = None,
     alpha: Alpha = None,
     prf: Prf = None,
     mmr: Mmr = None,
+    relevant: Relevant = False,
     prompt: Prompt = None,
     prompt_name: PromptName = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -183,7 +183,13 @@ def retrieval(
     skipped = SkippedLog()
     # What `search` takes and has nothing to do with the queries, the model and the collection.
     ranking = Ranking.of(
-        lexical=lexical, hybrid=hybrid, fusion=fusion, alpha=alpha, prf=prf, mmr=mmr
+        lexical=lexical,
+        hybrid=hybrid,
+        fusion=fusion,
+        alpha=alpha,
+        prf=prf,
+        mmr=mmr,
+        relevant=relevant,
     )
     searching = {"threshold": threshold, "where": where, "exact": exact, "ranking": ranking}
     with output.progress("records") as advance:

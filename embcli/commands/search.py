@@ -9,6 +9,7 @@ import typer
 from embcli.errors import NothingFoundError, UsageError
 from embcli.options import (
     COLLECTION,
+    COMPOSING,
     DB,
     MODEL,
     RANKING,
@@ -16,6 +17,7 @@ from embcli.options import (
     CollectionName,
     Db,
     Device,
+    Exact,
     Fusion,
     Hybrid,
     Lexical,
@@ -27,6 +29,7 @@ from embcli.options import (
     Prompt,
     PromptName,
     Quiet,
+    Relevant,
     Top,
     TrustRemoteCode,
     Where,
@@ -42,6 +45,7 @@ COLUMNS = (
     Column("id", "id", width=28),
     Column("text", "text", share=1),
 )
+RELEVANCE = Column("relevance", "relevance", right=True, show="{:.2f}".format)
 
 
 def place(source: str, explanation: dict[str, Any]) -> str:
@@ -78,16 +82,53 @@ def command(
         float | None, typer.Option("--threshold", "-t", help="Least cosine.")
     ] = None,
     where: Where = None,
-    exact: Annotated[
-        bool,
-        typer.Option("--exact", help="Compare with every vector, however many there are."),
-    ] = False,
+    exact: Exact = None,
+    plus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plus",
+            metavar="TEXT",
+            help="Add this to the query: a text, @ID of a record or @FILE, with a weight after a "
+            "colon if it is not 1, as in 'at night:0.5'. May be given several times.",
+            rich_help_panel=COMPOSING,
+        ),
+    ] = None,
+    minus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--minus",
+            metavar="TEXT",
+            help="Take this away from the query, likewise.",
+            rich_help_panel=COMPOSING,
+        ),
+    ] = None,
+    direction: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--direction",
+            metavar="FROM TO",
+            help="Move the query as far as it is from one text to another; a weight goes behind "
+            "the second.",
+            rich_help_panel=COMPOSING,
+        ),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--given",
+            metavar="TEXT",
+            help="Compare only in the respect in which examples differ: texts, @ID, or @FILE with "
+            "one a line. Give several, best a dozen.",
+            rich_help_panel=COMPOSING,
+        ),
+    ] = None,
     lexical: Lexical = False,
     hybrid: Hybrid = False,
     fusion: Fusion = None,
     alpha: Alpha = None,
     prf: Prf = None,
     mmr: Mmr = None,
+    relevant: Relevant = False,
     explain: Annotated[
         bool,
         typer.Option(
@@ -127,7 +168,8 @@ def command(
     search: the best K of the records that pass are found, not those of the best K that pass.
 
     With --lexical scores are BM25, with --hybrid a weighted mean of both, and --threshold is not
-    for them. --mmr chooses among the 100 best, or twice K, and leaves the scores as they are.
+    for them. --mmr and --relevant choose among the 100 best, or twice K, and leave the scores as
+    they are.
     """
     if sum(option is not None for option in (query, like, like_file, queries)) != 1:
         raise UsageError("give one of QUERY, --like ID, --like-file FILE and --queries FILE")
@@ -139,13 +181,23 @@ def command(
 
     asked: dict[str, Any] = {
         "lexical": lexical, "hybrid": hybrid, "fusion": fusion, "alpha": alpha, "prf": prf,
-        "mmr": mmr, "explain": explain,
+        "mmr": mmr, "explain": explain, "relevant": relevant,
     }  # fmt: skip
     ranking = None
     if any(value is not None and value is not False for value in asked.values()):
         from embcli.pipelines.ranking import Ranking
 
         ranking = Ranking.of(**asked)
+    composition = None
+    if plus or minus or direction or given:
+        from embcli.pipelines.composition import Composition
+
+        composition = Composition(
+            plus=tuple(plus or ()),
+            minus=tuple(minus or ()),
+            direction=direction,
+            given=tuple(given or ()),
+        )
     output = Output(format, out, quiet)
     source = "-" if query == "-" else queries
     named = read_queries(source) if source is not None else None
@@ -169,6 +221,7 @@ def command(
         where=where,
         exact=exact,
         ranking=ranking,
+        composition=composition,
     )
     columns = list(COLUMNS)
     if full:
@@ -187,6 +240,8 @@ def command(
             for (id, text), hits in zip(named, results, strict=True)
             for hit in hits
         ]
+    if relevant:
+        columns.insert(columns.index(COLUMNS[1]) + 1, RELEVANCE)
     if explain and rows:
         at = columns.index(COLUMNS[1]) + 1
         columns[at:at] = [

@@ -62,7 +62,8 @@ class MaxSim:
         scores : float32 array, shape (n_queries, m)
         """
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        scores = (vectors @ self._queries.T) / np.where(norms > 0, norms, 1)[:, None]
+        scores = vectors @ self._queries.T
+        scores /= np.where(norms > 0, norms, 1)[:, None]
         distinct, best = _best_of_each(keys, scores)
         complete = np.isin(distinct, keys[last])
         for row, key in enumerate(distinct.tolist()):

@@ -38,7 +38,7 @@ class TopK:
 
     Parameters
     ----------
-    queries : float32 array, shape (n_queries, dim)
+    queries : float array, shape (n_queries, dim)
         Not modified.
     k : int
         How many to keep; ties at the end are kept too, for the caller to break.
@@ -68,7 +68,7 @@ class TopK:
 
     def __init__(
         self,
-        queries: NDArray[np.float32],
+        queries: NDArray[np.floating],
         k: int,
         *,
         threshold: float | None = None,
@@ -97,7 +97,7 @@ class TopK:
     def add(
         self,
         keys: NDArray[np.int64],
-        vectors: NDArray[np.float32],
+        vectors: NDArray[np.floating],
         places: NDArray[np.int64] | None = None,
     ) -> None:
         """Take in a block.
@@ -105,7 +105,7 @@ class TopK:
         Parameters
         ----------
         keys : int64 array, shape (n,)
-        vectors : float32 array, shape (n, dim)
+        vectors : float array, shape (n, dim)
         places : int64 array, shape (n,), optional
             What to call each vector; by default the number of those that came before it.
         """
@@ -149,7 +149,7 @@ class TopK:
         return bool((self._floor == self._threshold).any())
 
     def _score(
-        self, vectors: NDArray[np.float32], rows: NDArray[np.int64], columns: NDArray[np.int64]
+        self, vectors: NDArray[np.floating], rows: NDArray[np.int64], columns: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         parts = []
         for start in range(0, len(rows), _PAIRS_AT_ONCE):

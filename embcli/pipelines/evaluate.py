@@ -418,15 +418,21 @@ def _judgments(
     """Read the judgments; also tell what the file is called."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such directory ({_LAYOUT})")
-    path = Path(file) if file is not None else _find(folder, f"qrels/{split}.tsv")
+    path = Path(file) if file is not None else find_file(folder, f"qrels/{split}.tsv")
     judged = read_judgments(path, problem)
     if not judged:
         raise InputError(f"{path}: there is no judgment in it")
     return judged, str(path)
 
 
-def _find(folder: Path, name: str) -> Path:
-    """Find a file of a folder in BEIR's layout, compressed or not."""
+def find_file(folder: Path, name: str) -> Path:
+    """Find a file of a folder in BEIR's layout, compressed or not.
+
+    Raises
+    ------
+    InputError
+        It is not there.
+    """
     for ending in ("", *COMPRESSIONS):
         path = folder / f"{name}{ending}"
         if path.is_file():
@@ -441,7 +447,7 @@ def _find(folder: Path, name: str) -> Path:
 
 def _queries(folder: Path, judged: Judgments, name: str, listeners: Listeners) -> dict[str, str]:
     """Read the queries that have judgments, and note how many were left out."""
-    path = _find(folder, "queries.jsonl")
+    path = find_file(folder, "queries.jsonl")
     queries: dict[str, str] = {}
     for id, text in read_queries(str(path)):
         if queries.setdefault(id, text) != text:
@@ -473,7 +479,7 @@ def _prepare(
                 listeners.note(f"searching collection {collection!r} as it is ({count})")
                 return
     report = encode(
-        _find(folder, "corpus.jsonl"),
+        find_file(folder, "corpus.jsonl"),
         db=db,
         collection=collection,
         model=options.model,

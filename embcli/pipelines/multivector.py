@@ -70,8 +70,11 @@ def search_tokens(
         There is no token in a query, or the ranking has no meaning for sets of vectors.
     """
     ranking = ranking or Ranking()
-    if ranking.feedback is not None:
-        raise UsageError("--prf moves one vector, and in this collection a query is one a token")
+    if ranking.feedback is not None or ranking.relevant:
+        raise UsageError(
+            "--prf and --relevant are for one vector a text, and in this collection every token "
+            "has one"
+        )
     if like is not None:
         (chunks,) = collection.chunks([like])
         spans = np.array([(chunk.start, chunk.end) for chunk in chunks], np.int64)
@@ -84,8 +87,7 @@ def search_tokens(
     for text, of_text in zip(texts, tokens, strict=True):
         if not len(of_text.spans):
             raise UsageError(f"there is no token in the query {text!r}")
-    # A record is not among its own hits.
-    ranker = MaxSimRanker(collection, ranking, k, without=like, **options)
+    ranker = MaxSimRanker(collection, ranking, k, **options)
     return list(ranker.by_tokens(texts, tokens))
 
 
@@ -96,21 +98,7 @@ class MaxSimRanker(Ranker):
     ----------
     collection, ranking, k, **options
         As of `Ranker`. A threshold is a least MaxSim.
-    without : str, optional
-        The id of a record to leave out.
     """
-
-    def __init__(
-        self,
-        collection: Collection,
-        ranking: Ranking,
-        k: int,
-        *,
-        without: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(collection, ranking, k, **options)
-        self._without = without
 
     def by_tokens(self, queries: Sequence[str], tokens: Sequence[Tokens]) -> Iterator[list[Found]]:
         """Rank by MaxSim, and by BM25 too if that is asked for.
@@ -135,13 +123,12 @@ class MaxSimRanker(Ranker):
     def _near(
         self, vectors: NDArray[Any], depth: int, threshold: float | None
     ) -> Iterator[list[Found]]:
-        extra = self._without is not None
         results = nearest(
-            self._collection, list(vectors), depth + extra, threshold=threshold,
-            wanted=self._wanted, exact=self._exact or None,
+            self._collection, list(vectors), depth + len(self._without), threshold=threshold,
+            wanted=self._wanted, exact=self._exact,
         )  # fmt: skip
         for found in results:
-            yield [item for item in found if item.record.id != self._without][:depth]
+            yield [item for item in found if item.record.id not in self._without][:depth]
 
     def _nearest_of(
         self, ids: Sequence[str], vector: Vectors

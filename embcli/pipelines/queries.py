@@ -208,7 +208,7 @@ class QueryEncoder:
             new = dict(zip(missing, encode(list(missing.values())), strict=True))
             found |= new
             if self._dtype == "float32":
-                self.new = new  # others are less exact, and would stay
+                self.new |= new  # others are less exact, and would stay
         vectors = [found[h] for h in hashes]
         return np.stack(vectors) if vectors else np.empty((0, self._recipe.dim), np.float32)
 

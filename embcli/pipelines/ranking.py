@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -110,6 +111,8 @@ class Ranking:
         Choose results that are unlike each other: 1 is relevance alone, 0 difference alone.
     explain : bool
         Tell where each hit stood with each source.
+    relevant : bool
+        End the list where relevance ends: see `embcli.pipelines.relevance`.
     """
 
     source: Literal["dense", "lexical", "hybrid"] = "dense"
@@ -118,6 +121,7 @@ class Ranking:
     feedback: Feedback | None = None
     mmr: float | None = None
     explain: bool = False
+    relevant: bool = False
 
     def __post_init__(self) -> None:
         if self.fusion not in get_args(Fusion):
@@ -127,6 +131,11 @@ class Ranking:
                 raise UsageError(f"{name} {value}: must be from 0 to 1")
         if self.source == "lexical" and self.feedback is not None:
             raise UsageError("--prf moves vectors, and --lexical has none", hint="--hybrid --prf …")
+        if self.relevant and (self.source != "dense" or self.feedback is not None):
+            raise UsageError(
+                "--relevant goes by the cosines with the query itself: not with --lexical, "
+                "--hybrid and --prf"
+            )
 
     @classmethod
     def of(
@@ -139,6 +148,7 @@ class Ranking:
         prf: str | None = None,
         mmr: float | None = None,
         explain: bool = False,
+        relevant: bool = False,
     ) -> Self | None:
         """Make one of a command's options; None if they ask for nothing.
 
@@ -158,6 +168,7 @@ class Ranking:
             feedback=None if prf is None else Feedback.parse(prf),
             mmr=mmr,
             explain=explain,
+            relevant=relevant,
         )
         return None if made == cls() else made
 
@@ -168,7 +179,23 @@ class Ranking:
 
     def depth(self, k: int) -> int:
         """How many candidates to look at for k hits."""
-        return k if self.source != "hybrid" and self.mmr is None else max(DEPTH, 2 * k)
+        deep = self.source == "hybrid" or self.mmr is not None or self.relevant
+        return max(DEPTH, 2 * k) if deep else k
+
+    def check_composed(self, *, within: bool) -> None:
+        """Refuse what cannot be done with the vector of a query that is composed.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.source == "lexical":
+            raise UsageError("--plus, --minus, --direction and --given are not for --lexical")
+        if within and self != replace(Ranking(), explain=self.explain):
+            raise UsageError(
+                "--given compares in a space of its own: not with --hybrid, --prf, --mmr and "
+                "--relevant"
+            )
 
 
 class Ranker:
@@ -187,10 +214,17 @@ class Ranker:
         A filter, and
     wanted : bool array, optional
         what it comes to: see `Collection.filter`.
-    exact : bool
-        Compare with every vector.
+    exact : bool, optional
+        As in `nearest`.
+    without : set of str
+        Records that are no results.
     note : callable
         Told what a user should know.
+
+    Attributes
+    ----------
+    judge : Judge or None
+        Who tells what is relevant, if that is asked for.
 
     Raises
     ------
@@ -207,7 +241,8 @@ class Ranker:
         threshold: float | None = None,
         where: str | None = None,
         wanted: "NDArray[np.bool_] | None" = None,
-        exact: bool = False,
+        exact: bool | None = None,
+        without: AbstractSet[str] = frozenset(),
         note: Callable[[str], None] = lambda message: None,
     ) -> None:
         if threshold is not None and ranking.source != "dense":
@@ -222,7 +257,14 @@ class Ranker:
         self._where = where
         self._wanted = wanted
         self._exact = exact
+        self._without = without
         self._note = note
+        self._was_cut = False
+        self.judge = None
+        if ranking.relevant:
+            from embcli.pipelines.relevance import Judge
+
+            self.judge = Judge(collection, wanted)
 
     def by_words(self, queries: Sequence[str]) -> Iterator[list[Found]]:
         """Rank by BM25 alone; there is no need of any model."""
@@ -296,8 +338,9 @@ class Ranker:
     ) -> Iterator[list[Found]]:
         """Find what is nearest to each query."""
         return nearest_in_parts(
-            self._collection, vectors, depth, threshold, self._wanted, self._exact
-        )
+            self._collection, vectors, depth, threshold, self._wanted, self._exact,
+            without=self._without,
+        )  # fmt: skip
 
     def _fused(
         self,
@@ -312,7 +355,9 @@ class Ranker:
         """
         from embcli.core.fusion import convex_combination, reciprocal_rank_fusion
 
-        scores = dict(self._collection.find_words(terms, self._depth, self._where))
+        depth = self._depth + len(self._without)
+        found = self._collection.find_words(terms, depth, self._where)
+        scores = {id: score for id, score in found if id not in self._without}
         places = {id: number for number, id in enumerate(scores, 1)}
         pool = {found.record.id: found for found in dense}
         added = self._collection.get([id for id in places if id not in pool])
@@ -379,7 +424,12 @@ class Ranker:
     def _finish(
         self, found: Sequence[Found], vector: "NDArray[np.float32] | None" = None
     ) -> list[Found]:
-        """Make the results as different as is asked for, and as many."""
+        """Keep what is relevant, as different as is asked for, and as many."""
+        if self.judge is not None and vector is not None:
+            found = self.judge.relevant(found, vector)
+            if len(found) > self._k and not self._was_cut:
+                self._was_cut = True
+                self._note(f"{len(found):,} results seem relevant; --top {self._k:,} ends before")
         if self.ranking.mmr is not None and found:
             found = self._diverse(found, self.ranking.mmr, vector)
         results = list(found[: self._k])

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from embcli.core.composition import Subspace
+    from embcli.pipelines.composition import Composition
     from embcli.pipelines.ranking import Ranking
 
 
@@ -28,7 +31,8 @@ class Hit:
 
     In a chunked collection `chunk` is the one that is nearest: its ``number``, ``start``,
     ``end`` and ``text``, which is ``text[start:end]`` of the record's. With a `Ranking` that
-    explains, `explain` has for each of its sources the ``rank`` and ``score`` there.
+    explains, `explain` has for each of its sources the ``rank`` and ``score`` there; with one
+    that keeps what is relevant, `relevance` is the probability of that.
     """
 
     rank: int
@@ -36,12 +40,13 @@ class Hit:
     score: float
     text: str
     meta: dict[str, Any]
+    relevance: float | None = None
     chunk: dict[str, Any] | None = None
     explain: dict[str, Any] | None = None
 
     def row(self) -> dict[str, Any]:
-        """Give the hit as commands show it: with chunk and explanation only if there are any."""
-        optional = ("chunk", "explain")
+        """Give the hit as commands show it: of what it may have, only what it has."""
+        optional = ("relevance", "chunk", "explain")
         return {k: v for k, v in vars(self).items() if k not in optional or v is not None}
 
 
@@ -53,6 +58,7 @@ class Found:
     score: float
     span: Span | None
     explain: dict[str, Any] | None = None
+    relevance: float | None = None
 
 
 def search(
@@ -66,8 +72,9 @@ def search(
     k: int = 10,
     threshold: float | None = None,
     where: str | None = None,
-    exact: bool = False,
+    exact: bool | None = None,
     ranking: "Ranking | None" = None,
+    composition: "Composition | None" = None,
     note: Callable[[str], None] = lambda message: None,
 ) -> list[list[Hit]]:
     """Find the records nearest to queries by cosine, or as `ranking` says.
@@ -97,10 +104,15 @@ def search(
     where : str, optional
         Filter on metadata, see `embcli.store.where`; hits are the k best among the records
         that pass.
-    exact : bool
-        Insist on comparing with every vector.
+    exact : bool, optional
+        Insist on comparing with every vector, or on going through the collection's codes; by
+        default see `nearest`.
     ranking : Ranking, optional
-        Search by words, by words and meaning, with feedback, or for results that differ.
+        Search by words, by words and meaning, with feedback, for results that differ, or for
+        those that are relevant.
+    composition : Composition, optional
+        What to add to the vectors of queries and to take away, and in which respect to compare.
+        The records named there are not among the hits.
     note : callable
         Told what a user should know of how the model is run.
 
@@ -121,6 +133,8 @@ def search(
         raise UsageError(f"k must be at least 1, not {k}")
     if ranking is not None and ranking.reads_words and query is None:
         raise UsageError("--lexical, --hybrid and --prf need a query in words")
+    if composition is not None and ranking is not None:
+        ranking.check_composed(within=bool(composition.given))
     queries = [query] if isinstance(query, str) else list(query or ())
     if ranking is not None and ranking.source != "dense":
         from embcli.pipelines.ranking import catch_up
@@ -128,40 +142,68 @@ def search(
         catch_up(db, note)
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
+        if exact is False and (source.coding is None or source.coding.kind is None):
+            raise UsageError(
+                f"collection {collection!r} has no codes", hint="embcli compress --kind int8"
+            )
         encoder = QueryEncoder(store, source, options or QueryOptions(), note)
         wanted = None if where is None else source.filter(where)
-        ranker = None
+        without = set() if like is None else {like}
         if source.recipe.multivector and (ranking is None or ranking.source != "lexical"):
             from embcli.pipelines.multivector import search_tokens
 
+            if composition is not None:
+                raise UsageError(
+                    "--plus, --minus, --direction and --given are for one vector a text"
+                )
             ranked = search_tokens(
                 source, encoder, ranking, k, queries=queries, like=like, like_file=like_file,
-                threshold=threshold, where=where, wanted=wanted, exact=exact, note=note,
+                threshold=threshold, where=where, wanted=wanted, exact=exact, without=without,
+                note=note,
             )  # fmt: skip
             keep(db, encoder)
             return [_rank(found) for found in ranked]
+        composer = None
+        if composition is not None:
+            from embcli.pipelines.composition import Composer
+
+            composer = Composer(source, encoder, composition, note)
+            without |= composer.named
+        ranker = None
         if ranking is not None:
             from embcli.pipelines.ranking import Ranker
 
             ranker = Ranker(
                 source, ranking, k, threshold=threshold, where=where, wanted=wanted, exact=exact,
-                note=note,
+                without=without, note=note,
             )  # fmt: skip
-        if like is not None:
-            vectors = _vectors_of(source, like)
-            depth = k if ranking is None else ranking.depth(k)
-            near = nearest_in_parts(source, vectors, depth + 1, threshold, wanted, exact)
-            best = [found for found in _best_of(near) if found.record.id != like][:depth]
-            return [_rank(best if ranker is None else ranker.of_found(best, vectors))]
         if ranker is not None and ranker.ranking.source == "lexical":
             return [_rank(found) for found in ranker.by_words(queries)]
-        vectors = encoder.encode(queries) if like_file is None else encoder.encode_file(like_file)
-        if ranker is None:
-            found = nearest_in_parts(source, vectors, k, threshold, wanted, exact)
+        if like is not None:
+            vectors = _vectors_of(source, like)
+        elif like_file is not None:
+            vectors = encoder.encode_file(like_file)
         else:
+            vectors = encoder.encode(queries)
+        within = None
+        if composer is not None:
+            vectors, within = composer.compose(vectors), composer.subspace
+        if ranker is not None and like is None:
             found = ranker.by_vectors(queries, vectors)
+        else:
+            depth = k if ranking is None else ranking.depth(k)
+            found = nearest_in_parts(
+                source, vectors, depth, threshold, wanted, exact, without=without, within=within
+            )
+            if like is not None:
+                best = _best_of(found)[:depth]
+                found = iter([best if ranker is None else ranker.of_found(best, vectors)])
         results = [_rank(of_query) for of_query in found]
     keep(db, encoder)
+    if ranker is not None and ranker.judge is not None:
+        from embcli.pipelines.relevance import keep_profile
+
+        keep_profile(db, collection, ranker.judge)
     return results
 
 
@@ -213,6 +255,7 @@ def nearest(
     threshold: float | None = None,
     wanted: "NDArray[np.bool_] | None" = None,
     exact: bool | None = None,
+    within: "Subspace | None" = None,
 ) -> list[list[Found]]:
     """Find the k nearest records of each vector, ties by id.
 
@@ -233,6 +276,8 @@ def nearest(
         Whether to compare with every vector, or to look for candidates through the codes that
         the collection has and compare only with these. By default, what the collection's coding
         says, where that is the faster way.
+    within : Subspace, optional
+        Compare vectors only there, always with every vector.
 
     Returns
     -------
@@ -245,10 +290,10 @@ def nearest(
     slack = 1e-5 if collection.dtype == "float32" else 1e-3
     new = partial(
         TopK,
-        vectors,
+        vectors if within is None else within.project(vectors),
         k,
         threshold=threshold,
-        unit=collection.recipe.normalized,
+        unit=collection.recipe.normalized and within is None,
         slack=slack,
         names=collection.ids_by_key,
         shared=collection.chunking is not None,
@@ -256,10 +301,10 @@ def nearest(
     if exact is None:
         exact = not pays(collection, len(vectors), k)
     top = new()
-    if exact or not search_codes(collection, vectors, k, top, wanted):
+    if exact or within is not None or not search_codes(collection, vectors, k, top, wanted):
         top = new()
         for keys, block, places in collection.scan(wanted):
-            top.add(keys, block, places)
+            top.add(keys, block if within is None else within.project(block), places)
     candidates = [
         list(zip(c.keys.tolist(), c.scores.tolist(), c.places.tolist(), strict=True))
         for c in top.results()
@@ -289,14 +334,22 @@ def nearest_in_parts(
     k: int,
     threshold: float | None,
     wanted: "NDArray[np.bool_] | None",
-    exact: bool,
+    exact: bool | None,
+    *,
+    without: AbstractSet[str] = frozenset(),
+    within: "Subspace | None" = None,
 ) -> Iterator[list[Found]]:
-    """Find the nearest of any number of vectors, some at a time; see `nearest`."""
+    """Find the nearest of any number of vectors, some at a time; see `nearest`.
+
+    The records `without` are passed over.
+    """
     for start in range(0, len(vectors), _QUERIES_AT_ONCE):
         part = vectors[start : start + _QUERIES_AT_ONCE]
-        yield from nearest(
-            collection, part, k, threshold=threshold, wanted=wanted, exact=exact or None
-        )
+        for found in nearest(
+            collection, part, k + len(without), threshold=threshold, wanted=wanted, exact=exact,
+            within=within,
+        ):  # fmt: skip
+            yield [item for item in found if item.record.id not in without][:k]
 
 
 def _best_of(results: Iterable[Sequence[Found]]) -> list[Found]:
@@ -313,7 +366,7 @@ def _rank(results: Sequence[Found]) -> list[Hit]:
     return [
         Hit(
             rank, found.record.id, found.score, found.record.text, found.record.meta,
-            _chunk(found), found.explain,
+            found.relevance, _chunk(found), found.explain,
         )
         for rank, found in enumerate(results, 1)
     ]  # fmt: skip

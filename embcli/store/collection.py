@@ -67,6 +67,8 @@ class Collection:
         vector.
     coding : Coding or None
         How it is searched through compact codes; None if nothing was decided yet.
+    calibration : str or None
+        What turns its cosines into probabilities, as JSON: see `embcli.pipelines.relevance`.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Collection:
         dtype: str,
         chunking: str | None,
         coding: Coding | None,
+        calibration: str | None,
     ) -> None:
         self._db = db
         self._key = key
@@ -87,6 +90,7 @@ class Collection:
         self.dtype = dtype
         self.chunking = chunking
         self.coding = coding
+        self.calibration = calibration
         self._segments = Segments(db, key, recipe.dim, dtype)
         self._chunks = ChunkTable(db)
         self._encodings = Encodings(db, key)
@@ -248,6 +252,13 @@ class Collection:
                 self._segments.remove_codes()
                 self._encodings.clear()
         self.coding = coding
+
+    def set_calibration(self, calibration: str) -> None:
+        """Keep what turns cosines into probabilities."""
+        self._db.execute(
+            "UPDATE collections SET calibration = ? WHERE key = ?", (calibration, self._key)
+        )
+        self.calibration = calibration
 
     def update_codes(self) -> int:
         """Code what has no codes, as `coding` says, in transactions of a second or so.

@@ -171,7 +171,13 @@ def step_3_codes(db: Database) -> None:
         )
 
 
-def step_4_encodings(db: Database) -> None:
+def step_4_calibration(db: Database) -> None:
+    """Keep what turns cosines into probabilities of relevance."""
+    # NULL: nothing was found out yet.
+    db.table("collections").add_column("calibration", str)
+
+
+def step_5_encodings(db: Database) -> None:
     """One encoding for all vectors of a record, some hundred records a row."""
     # `first` and `last` bound the keys of the records, so that a deleted one is found.
     db.table("encodings").create(
@@ -191,4 +197,10 @@ def step_4_encodings(db: Database) -> None:
     db.table("encodings").create_index(["collection", "first", "last"])
 
 
-STEPS: tuple[Step, ...] = (step_1_foundation, step_2_chunks, step_3_codes, step_4_encodings)
+STEPS: tuple[Step, ...] = (
+    step_1_foundation,
+    step_2_chunks,
+    step_3_codes,
+    step_4_calibration,
+    step_5_encodings,
+)

@@ -301,13 +301,13 @@ class Store:
 
     def _find(self, name: str) -> Collection | None:
         row = self._db.one(
-            "SELECT c.key, s.key, s.recipe, c.dtype, c.chunking, c.coding FROM collections AS c "
-            "JOIN spaces AS s ON s.key = c.space WHERE c.name = ?",
+            "SELECT c.key, s.key, s.recipe, c.dtype, c.chunking, c.coding, c.calibration "
+            "FROM collections AS c JOIN spaces AS s ON s.key = c.space WHERE c.name = ?",
             (name,),
         )
         if row is None:
             return None
-        key, space, recipe, dtype, chunking, coding = row
+        key, space, recipe, dtype, chunking, coding, calibration = row
         return Collection(
             self._db,
             key,
@@ -317,6 +317,7 @@ class Store:
             dtype,
             chunking,
             _coding(coding),
+            calibration,
         )
 
     # Models and queries

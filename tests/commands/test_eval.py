@@ -144,7 +144,8 @@ def test_a_run_that_cannot_be_written(run):
 def test_every_option_of_the_search_can_be_evaluated(run):
     """What `search` learns, `eval retrieval` has to hand on."""
     of_search = set(inspect.signature(search.command).parameters)
-    about_one_query = {"query", "like", "like_file", "queries", "plus", "minus", "given"}
+    about_one_query = {"query", "like", "like_file", "queries"}
+    about_one_query |= {"plus", "minus", "direction", "given"}
     about_display = {"full", "width", "explain"}
     wanted = of_search - about_one_query - about_display
     assert wanted <= set(inspect.signature(eval.retrieval).parameters)

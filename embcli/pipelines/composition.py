@@ -1,0 +1,182 @@
+"""Queries made of several things: what to add, what to take away, and in which respect."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from embcli.errors import NothingFoundError
+from embcli.formats.inputs import IMAGE_SUFFIXES
+from embcli.pipelines.queries import QueryEncoder
+from embcli.store import Collection
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embcli.core.composition import Subspace
+
+# The last colon and a number; after a digit it is a time of day, or a chapter and a verse.
+_WEIGHTED = re.compile(r"(.*[^\d\s:])\s*:\s*([+-]?(?:\d+\.?\d*|\.\d+))", re.DOTALL)
+# Enough that the mean of a collection's vectors is known well.
+_BACKGROUND = 256
+# A single example shows no respect in which things differ; these of its neighbours do.
+_NEIGHBOURS = 24
+
+
+@dataclass(frozen=True)
+class Composition:
+    """What is done to the vector of a query.
+
+    Texts stand for themselves; ``@NAME`` is the record of that id, or else the file of that
+    name; ``@@`` begins a text with an @.
+
+    Attributes
+    ----------
+    plus, minus : tuple of str
+        What to add and to take away, each with a weight after a colon if it is not 1.
+    direction : (str, str), optional
+        From what to what to go; a weight is behind the second.
+    given : tuple of str
+        Examples of what differs in the one respect that is to count.
+    """
+
+    plus: tuple[str, ...] = ()
+    minus: tuple[str, ...] = ()
+    direction: tuple[str, str] | None = None
+    given: tuple[str, ...] = ()
+
+
+class Composer:
+    """Composes queries in the space of a collection.
+
+    Parameters
+    ----------
+    collection : Collection
+        Read inside a snapshot.
+    encoder : QueryEncoder
+    composition : Composition
+    note : callable
+        Told what was made of the query.
+
+    Attributes
+    ----------
+    named : set of str
+        The records that were referred to; they are no answers.
+
+    Raises
+    ------
+    InputError, NothingFoundError
+        There is neither a record nor a file of that name; or nothing is left of a query.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        encoder: QueryEncoder,
+        composition: Composition,
+        note: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self._collection = collection
+        self._encoder = encoder
+        self._composition = composition
+        self._note = note
+        self.named: set[str] = set()
+        self._terms = self._resolved_terms()
+        self._given = [vector for text in composition.given for vector in self._examples(text)]
+
+    def compose(self, vectors: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        """Add to and take from each query, shape (n, dim)."""
+        if not self._terms:
+            return vectors
+        from embcli.core.composition import compose
+
+        return compose(vectors, self._terms)
+
+    @cached_property
+    def subspace(self) -> "Subspace | None":
+        """Where vectors are compared, if only one respect is to count."""
+        if not self._given:
+            return None
+        import numpy as np
+
+        from embcli.core.composition import Subspace
+
+        examples = np.stack(self._given)
+        if len(examples) == 1:
+            examples = np.vstack([examples, self._neighbours(examples)])
+            self._note(
+                f"one example shows no respect: its {len(examples) - 1} nearest records are "
+                "taken along (a dozen examples do better)"
+            )
+        return Subspace.spanned_by(examples, self._collection.sample(_BACKGROUND).mean(axis=0))
+
+    def _neighbours(self, example: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        from embcli.pipelines.search import nearest
+
+        (found,) = nearest(self._collection, example, _NEIGHBOURS + len(self.named))
+        ids = [item.record.id for item in found if item.record.id not in self.named]
+        return self._collection.vectors(ids[:_NEIGHBOURS])
+
+    def _resolved_terms(self) -> "list[tuple[float, NDArray[np.float32]]]":
+        composition = self._composition
+        signed = [(1.0, text) for text in composition.plus]
+        signed += [(-1.0, text) for text in composition.minus]
+        terms = [(sign, *self._weighted(text)) for sign, text in signed]
+        if composition.direction is not None:
+            base, composed = composition.direction
+            text, weight = self._weighted(composed)
+            terms += [(1.0, text, weight), (-1.0, base, weight)]
+        resolved = [(sign * weight, self._vector(text)) for sign, text, weight in terms]
+        if any(weight != 1 for _, _, weight in terms):
+            parts = (
+                f"{'+' if sign * weight >= 0 else '−'} {abs(weight):g} × {text!r}"
+                for sign, text, weight in terms
+            )
+            self._note(f"query {' '.join(parts)}")
+        return resolved
+
+    def _weighted(self, text: str) -> tuple[str, float]:
+        """Divide a text from its weight."""
+        match = _WEIGHTED.fullmatch(text)
+        if match is None or (_is_name(text) and self._is_there(text[1:])):
+            return text, 1.0
+        return match[1], float(match[2])
+
+    def _is_there(self, name: str) -> bool:
+        return bool(self._collection.sources([name])) or os.path.exists(name)
+
+    def _vector(self, text: str) -> "NDArray[np.float32]":
+        name = text[1:]
+        if not _is_name(text):
+            vectors = self._encoder.encode([text[text.startswith("@@") :]])
+        elif self._collection.sources([name]):
+            self.named.add(name)
+            vectors = self._collection.vectors([name])
+        elif os.path.isfile(name):
+            vectors = self._encoder.encode_file(name)
+        else:
+            raise NothingFoundError(
+                f"{text}: collection {self._collection.name!r} has no record {name!r}, and there "
+                "is no such file",
+                hint="@@ begins a text with an @",
+            )
+        vector: NDArray[np.float32] = vectors[0]
+        return vector
+
+    def _examples(self, text: str) -> "Sequence[NDArray[np.float32]]":
+        """Make vectors of an example, or of every line of a text file of examples."""
+        name = text[1:]
+        if not _is_name(text) or self._collection.sources([name]) or not os.path.isfile(name):
+            return [self._vector(text)]
+        if name.lower().endswith(IMAGE_SUFFIXES):
+            return [self._vector(text)]
+        from embcli.pipelines.search import read_queries
+
+        return list(self._encoder.encode([line for _, line in read_queries(name)]))
+
+
+def _is_name(text: str) -> bool:
+    return text.startswith("@") and not text.startswith("@@") and len(text) > 1
