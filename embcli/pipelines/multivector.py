@@ -250,8 +250,8 @@ class _Scan:
         first[keys[::-1]] = segments[::-1]
         across = first < self._last
         # How many records are begun and not ended, at most.
-        times = np.concatenate([first[across], self._last[across]])
-        steps = np.repeat([1, -1], int(across.sum()))[np.argsort(times, kind="stable")]
+        times = np.concatenate([self._last[across], first[across]])
+        steps = np.repeat([-1, 1], int(across.sum()))[np.argsort(times, kind="stable")]
         self._open = int(np.cumsum(steps).max(initial=0))
 
     def candidates(self, queries: Sequence[Vectors], k: int) -> list[NDArray[np.int64]]:
