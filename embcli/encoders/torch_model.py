@@ -30,7 +30,7 @@ DTYPES = {
     "float16": torch.float16,
 }
 # Tokens at once: on CPUs what stays in the caches, on GPUs what keeps every unit busy.
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 1 << 16, "mps": 1 << 14}
+BATCH_TOKENS = {"cpu": 4096, "cuda": 1 << 16, "mps": 1 << 14}
 _TOKENS_PER_IMAGE = 64
 _CHARACTERS_PER_TOKEN = 3
 _CHARACTERS_TO_FILL = 64
@@ -92,7 +92,7 @@ class TorchModel:
         self._cancelled = cancelled
         self._keep_exact = keep_exact
         self._per_token = pooling == POOLING
-        self._devices = _devices(options.device)
+        self._devices = find_devices(options.device)
         self._device = self._devices[0]
         self._dtype = options.dtype
         self._settled = False
@@ -108,7 +108,7 @@ class TorchModel:
                 if self._tokenizer is not None
                 else "this model does not tell which token is where in a text: no --pooling none"
             )
-        self._budget = options.batch_tokens or _BATCH_TOKENS.get(self._device.type, 8192)
+        self._budget = options.batch_tokens or BATCH_TOKENS.get(self._device.type, 8192)
         self._pool: Any = None
 
     @property
@@ -149,7 +149,7 @@ class TorchModel:
             A single input does not fit into memory, or the model gives values that are no
             numbers.
         """
-        with _quiet(), torch.inference_mode():
+        with quiet(), torch.inference_mode():
             if not self._settled:
                 self._settle(inputs, prompt, kind)
             if len(self._devices) > 1:
@@ -165,7 +165,7 @@ class TorchModel:
         Parameters and errors are as of `encode`; the tokens are those `choose_tokens` keeps, but
         for those of the prompt.
         """
-        with _quiet(), torch.inference_mode():
+        with quiet(), torch.inference_mode():
             if not self._settled:
                 self._settle(texts, prompt, kind)
             tokens = self._forward_tokens(texts, prompt, kind)
@@ -186,7 +186,7 @@ class TorchModel:
         # A reference to compare with is needed unless a precision is insisted on.
         dtype = torch.float32 if self._dtype == "auto" or self._keep_exact else DTYPES[self._dtype]
         try:
-            with _quiet():
+            with quiet():
                 model = SentenceTransformer(
                     str(files.directory),
                     device=str(self._device),
@@ -602,7 +602,7 @@ def _take_tokens(
     return features
 
 
-def _devices(wanted: str | None) -> list[torch.device]:
+def find_devices(wanted: str | None) -> list[torch.device]:
     """Resolve the devices to compute on.
 
     Raises
@@ -643,7 +643,7 @@ def _first(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the libraries' chatter off stderr: it is for people who train models."""
     loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
     levels = [logger.level for logger in loggers]

@@ -22,6 +22,7 @@ from embcli.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from embcli.encoders.late_interaction import LateInteractionModel
     from embcli.encoders.torch_model import TorchModel
 
 INSTALL = "pip install 'embcli[transformers]'"
@@ -119,7 +120,7 @@ class TransformerEncoder:
     @property
     def takes_images(self) -> bool:
         """Whether inputs may be pictures."""
-        return self.files.takes_images
+        return self.files.takes_images and not self._per_token
 
     @property
     def max_tokens(self) -> int | None:
@@ -167,7 +168,7 @@ class TransformerEncoder:
             "dim": self.dim,
             "normalized": self.normalized,
             "maps": [],
-            **({"skipped": SKIPPED} if self._per_token else {}),
+            **({"skipped": SKIPPED} if self._pooling == POOLING else {}),
         }
         for kind in ("model_kwargs", "processor_kwargs", "config_kwargs"):
             if getattr(options, kind):
@@ -199,9 +200,10 @@ class TransformerEncoder:
             raise UsageError("this space has a vector for every token, not one for a text")
         if not len(inputs):
             return np.empty((0, self.dim), np.float32)
-        vectors = self._torch.encode(list(inputs), self._prompts[kind], kind)
-        if self.light_agrees is None and self.light is not None and self._torch.exact is not None:
-            texts, prompt, exact = self._torch.exact
+        model: Any = self._torch
+        vectors = model.encode(list(inputs), self._prompts[kind], kind)
+        if self.light_agrees is None and self.light is not None and model.exact is not None:
+            texts, prompt, exact = model.exact
             self.light_agrees = self._agree(self.light.encode(texts, prompt), exact)
         return self._finished(vectors)
 
@@ -276,7 +278,7 @@ class TransformerEncoder:
         return finished
 
     @cached_property
-    def _torch(self) -> "TorchModel":
+    def _torch(self) -> "TorchModel | LateInteractionModel":
         for package in _REQUIRED:
             if find_spec(package) is None:
                 raise ModelError(
@@ -286,6 +288,10 @@ class TransformerEncoder:
         # Threads that wait by spinning take the time of whatever else runs on the machine; this
         # is read once, when torch is first imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if self.files.late_interaction:
+            from embcli.encoders.late_interaction import LateInteractionModel
+
+            return LateInteractionModel(self.files, self._options, self._cancelled)
         from embcli.encoders.torch_model import TorchModel
 
         return TorchModel(
@@ -301,17 +307,24 @@ class TransformerEncoder:
 
     @property
     def _per_token(self) -> bool:
-        return self._pooling == POOLING
+        return (self._pooling or self.files.pooling) == POOLING
 
     @cached_property
     def _full_dim(self) -> int:
-        dim = self.files.hidden_size if self._per_token else self.files.dim
+        dim = self.files.dim
+        if self.files.late_interaction:
+            has_own = any("out_features" in module.config for module in self.files.modules)
+            dim = dim if has_own else None
+        elif self._per_token:
+            dim = self.files.hidden_size
         return self._torch.dim if dim is None else dim
 
     def _check_max_tokens(self) -> None:
         wanted, most = self._options.max_tokens, self.files.positions
         if wanted is None or wanted == self.files.max_tokens:
             return
+        if self.files.late_interaction:
+            raise UsageError(f"model {self._name!r} has lengths of its own: no --max-tokens")
         if most is not None and wanted > most:
             raise UsageError(f"model {self._name!r} reads at most {most} tokens")
         around = self.tokens_around
@@ -357,7 +370,7 @@ class TransformerEncoder:
         wanted = self._options.pooling
         if wanted is None or wanted == self.files.pooling:
             return None
-        if self.files.pooling is None:
+        if self.files.pooling in (None, POOLING):
             raise UsageError(f"model {self._name!r} does not pool token vectors: no --pooling")
         if (
             wanted != POOLING
@@ -374,7 +387,7 @@ class TransformerEncoder:
         layer, layers = self._options.layer, self.files.layers
         if layer is None:
             return None
-        if layers is None or self.files.pooling is None:
+        if layers is None or self.files.pooling in (None, POOLING):
             raise UsageError(f"model {self._name!r} has no layers to choose from")
         if not -layers - 1 <= layer <= layers:
             raise UsageError(f"model {self._name!r} has layers 0 to {layers}, not {layer}")

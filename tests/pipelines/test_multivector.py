@@ -99,9 +99,7 @@ def test_every_path_equals_brute_force(
         collection = store.create_collection("c", recipe, dtype, TOKENS)
         fill(collection, early if later in ("adds", "both") else owned, numbers)
         if kind is not None:
-            collection.set_coding(
-                Coding(kind, 10**6, chosen=True, encoding={"dim": dim, **SHAPE})
-            )
+            collection.set_coding(Coding(kind, 10**6, chosen=True, encoding={"dim": dim, **SHAPE}))
             muvera.encode(collection)
         if later in ("adds", "both"):
             fill(collection, late, numbers)
