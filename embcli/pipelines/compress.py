@@ -144,10 +144,20 @@ def keep_coded(collection: Collection) -> int:
         undecided = vectors * stored_width(collection.recipe.dim, collection.dtype) >= LARGE
     else:
         # What was true of a part need not be true of twice as much.
-        undecided = not coding.chosen and collection.count_vectors() >= 2 * coding.vectors
+        grown = collection.count_vectors() >= 2 * coding.vectors
+        # Where nothing was measured, the decision was interrupted.
+        unmeasured = coding.kind is not None and coding.recall is None
+        undecided = not coding.chosen and (grown or unmeasured)
     if undecided:
         collection.set_coding(decide(collection))
     return _update(collection)
+
+
+def encode_again(store: Store) -> None:
+    """Encode what lost its encodings when multi-vector collections were compacted."""
+    for info in store.collections():
+        if info.multivector:
+            _update(store.collection(info.name))
 
 
 def _update(collection: Collection) -> int:

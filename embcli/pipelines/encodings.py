@@ -17,6 +17,8 @@ _LEAST_RESULTS = 10
 _RECORDS_A_CANDIDATE = 4
 # Records without an encoding are compared in full; with more than this share, all are.
 _MOST_MISSING = 0.1
+# Encoded in one go; each takes some hundred kilobytes on the way.
+_RECORDS_AT_ONCE = 64
 
 
 def pays(collection: Collection, k: int) -> bool:
@@ -93,7 +95,10 @@ def among(
 
 def encode_records(muvera: Muvera, kind: str, records: Sequence[NDArray[np.floating]]) -> Codes:
     """Encode the vectors of records, each of shape (n, dim), and code that."""
-    encodings = muvera.encode_documents(records)
+    parts = range(0, len(records), _RECORDS_AT_ONCE)
+    encodings = np.concatenate(
+        [muvera.encode_documents(records[start : start + _RECORDS_AT_ONCE]) for start in parts]
+    )
     codes = quantize(encodings, kind)
     # A code stands for a unit vector, and of encodings the lengths matter.
     lengths = np.linalg.norm(encodings, axis=1).astype(np.float32)

@@ -30,8 +30,9 @@ _SHAPES: tuple[dict[str, int], ...] = (
 _KINDS = ("bits2", "int8")
 # Encodings must take no more than this share of what they stand for.
 _LARGEST_SHARE = 1 / 8
-# Shapes and kinds are compared on records of this many vectors in all, by the recall of this many
-# candidates of some queries. A kind may lose this much for its size.
+# Shapes and kinds are compared on so many records, of so many vectors in all, by the recall of so
+# many candidates of some queries. A kind may lose this much for its size.
+_RECORDS_COMPARED = 2000
 _VECTORS_COMPARED = 100_000
 _CANDIDATES_COMPARED = 40
 _QUERIES_COMPARED = 50
@@ -103,6 +104,7 @@ def _compared(
     """Choose the shape and the kind that find most among some of the records."""
     shapes = [Muvera(collection.recipe.dim, **shape) for shape in _SHAPES]
     count = max(1, _VECTORS_COMPARED * len(keys) // max(1, collection.count_vectors()))
+    count = min(count, _RECORDS_COMPARED)
     records = [vectors for _, vectors in collection.vectors_by_key(keys[:count].tolist())]
     queries = [_run(vectors, rng) for vectors in records[:_QUERIES_COMPARED]]
     score = MaxSim(queries)

