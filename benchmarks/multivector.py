@@ -61,6 +61,8 @@ def main() -> None:
     with Store(folder / "embcli.db") as store:
         collection = store.collection("default")
         collection.set_coding(decide(collection, arguments.kind, arguments.oversample))
+    with Store(folder / "embcli.db", readonly=True) as store, store.snapshot():
+        collection = store.collection("default")
         coding = collection.coding
         print(f"{len(lengths):,} records, {len(vectors):,} vectors of {vectors.shape[1]}: {coding}")
         turns = cycle(queries)

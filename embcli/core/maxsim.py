@@ -16,6 +16,9 @@ class MaxSim:
     ----------
     queries : sequence of float array, each of shape (n_tokens, dim)
         The vectors of each query, at least one. Not modified.
+    unit_length : bool
+        Whether the vectors to come have unit length up to float32 rounding, or are zero; if not,
+        their norms are computed on the way.
 
     Attributes
     ----------
@@ -35,7 +38,10 @@ class MaxSim:
     Interaction over BERT" (SIGIR 2020). The same sum is known as Chamfer similarity.
     """
 
-    def __init__(self, queries: Sequence[NDArray[np.floating]]) -> None:
+    def __init__(
+        self, queries: Sequence[NDArray[np.floating]], *, unit_length: bool = False
+    ) -> None:
+        self._unit_length = unit_length
         lengths = np.array([len(query) for query in queries], np.int64)
         self._starts: NDArray[np.int64] = np.cumsum(lengths) - lengths
         self._queries = unit(np.concatenate(queries)).astype(np.float32)
@@ -61,11 +67,12 @@ class MaxSim:
             The records that are complete.
         scores : float32 array, shape (n_queries, m)
         """
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         scores = vectors @ self._queries.T
-        scores /= np.where(norms > 0, norms, 1)[:, None]
-        distinct, best = _best_of_each(keys, scores)
-        complete = np.isin(distinct, keys[last])
+        if not self._unit_length:
+            norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+            scores /= np.where(norms > 0, norms, 1)[:, None]
+        distinct, first, best = _best_of_each(keys, scores)
+        complete = last[first]
         for row, key in enumerate(distinct.tolist()):
             before = self._begun.pop(key, None)
             if before is not None:
@@ -79,16 +86,25 @@ class MaxSim:
 
 def _best_of_each(
     keys: NDArray[np.int64], scores: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Take the maximum of the rows [n, n_tokens] of every key: the keys, and a row for each."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Take the maximum of the rows [n, n_tokens] of every key.
+
+    Returns
+    -------
+    distinct, first : int64 array, shape (m,)
+        The keys, and where each is.
+    best : float32 array, shape (m, n_tokens)
+    """
     runs = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
     best = np.maximum.reduceat(scores, runs, axis=0)
-    distinct, which = np.unique(keys[runs], return_inverse=True)
+    owners = keys[runs]
+    if (owners[1:] > owners[:-1]).all():
+        return owners, runs, best
+    distinct, which = np.unique(owners, return_inverse=True)
     order = np.argsort(which, kind="stable")
-    if len(distinct) == len(runs):
-        return distinct, best[order]
     starts = np.searchsorted(which[order], np.arange(len(distinct)))
-    return distinct, np.maximum.reduceat(best[order], starts, axis=0)
+    best = np.maximum.reduceat(best[order], starts, axis=0)
+    return distinct, runs[order[starts]], best
 
 
 def maxsim(query: NDArray[np.float64], vectors: NDArray[np.float64]) -> float:

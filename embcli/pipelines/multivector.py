@@ -273,7 +273,7 @@ class _Scan:
         return [*bounds, len(lengths)]
 
     def _pass(self, queries: Sequence[Vectors], k: int) -> list[NDArray[np.int64]]:
-        score = MaxSim(queries)
+        score = MaxSim(queries, unit_length=self._collection.dtype == "float32")
         short = Shortlist(len(queries), k, slack=2 * score.slack)
         for keys, vectors, places in self._collection.scan(self._wanted):
             done, scores = score.add(keys, vectors, self._last[keys] == places[0] // SLOTS)

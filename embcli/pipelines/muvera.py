@@ -18,7 +18,7 @@ from embcli.store.coding import Coding
 from embcli.store.segments import DTYPES
 
 _K = 10
-_OVERSAMPLES = (4, 8, 16, 32, 64)
+_OVERSAMPLES = (4, 8, 16, 32, 64, 128)
 # Of the estimate, above what is promised.
 _MARGIN = 0.005
 # What the decision is between. Vectors out of a context lie in few directions and are told apart by
