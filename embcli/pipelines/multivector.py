@@ -115,7 +115,8 @@ class MaxSimRanker(Ranker):
             For every query.
         """
         vectors = np.empty(len(tokens), object)
-        vectors[:] = [of_query.vectors for of_query in tokens]
+        for number, of_query in enumerate(tokens):
+            vectors[number] = of_query.vectors
         ranked = self.by_vectors(queries, vectors)
         for text, of_query, found in zip(queries, tokens, ranked, strict=True):
             yield self._matched(text, of_query, found) if self.ranking.explain else found

@@ -229,7 +229,7 @@ class QueryEncoder:
             new = dict(zip(missing, self._encode_text_tokens(list(missing.values())), strict=True))
             found |= new
             if self._dtype == "float32":
-                self.new = {
+                self.new |= {
                     hash: np.hstack([vectors, spans.astype(np.float32)])
                     for hash, (vectors, spans) in new.items()
                 }

@@ -552,12 +552,13 @@ class Collection:
         for extent in self._chunks.extents(keys):
             extents.setdefault(extent.record, []).append(extent)
         part: list[Extent] = []
+        count = 0
         for number, of_record in enumerate(extents.values(), 1):
             part += of_record
-            count = sum(extent.last + 1 - extent.first for extent in part)
+            count += sum(extent.last + 1 - extent.first for extent in of_record)
             if count >= _VECTORS_AT_ONCE or number == len(extents):
                 yield from self._segments.read_records(sorted(part)).items()
-                part = []
+                part, count = [], 0
 
     def scan_encodings(self, size: int) -> Iterator[EncodedBlock]:
         """Stream the encodings of records; see `Encodings.scan`."""
