@@ -13,8 +13,9 @@ from embcli.store import Collection
 
 # Recall is estimated for ten results; of fewer, as many candidates are looked at.
 _LEAST_RESULTS = 10
-# To read the vectors of one record costs about as much as to pass over those of this many.
-_RECORDS_A_CANDIDATE = 4
+# To look up and compare one record costs as much as to pass over three, and the search should be
+# at least twice as fast.
+_RECORDS_A_CANDIDATE = 8
 # Records without an encoding are compared in full; with more than this share, all are.
 _MOST_MISSING = 0.1
 # Encoded in one go; each takes some hundred kilobytes on the way.

@@ -231,6 +231,8 @@ def nearest(
         if found is None:
             scan = scan or _Scan(collection, wanted)
             found = scan.candidates(part, k)
+        else:
+            found = _narrowed(collection, part, found, k)
         yield from _best(collection, part, found, k, threshold)
 
 
@@ -282,6 +284,37 @@ class _Scan:
         return [found.keys for found in short.results()]
 
 
+def _narrowed(
+    collection: Collection,
+    queries: Sequence[Vectors],
+    candidates: Sequence[NDArray[np.int64]],
+    k: int,
+) -> list[NDArray[np.int64]]:
+    """Keep of candidates those that may be among the k best of each query, as a scan does."""
+    asking = _asking(candidates)
+    single = [MaxSim([query], unit_length=collection.dtype == "float32") for query in queries]
+    scores: list[dict[int, float]] = [{} for _ in queries]
+    for key, vectors in collection.vectors_by_key(asking):
+        owner, last = np.full(len(vectors), key), np.ones(len(vectors), np.bool_)
+        for number in asking[key]:
+            scores[number][key] = float(single[number].add(owner, vectors, last)[1][0, 0])
+    kept = []
+    for score, found in zip(single, scores, strict=True):
+        keys, values = np.array(list(found), np.int64), np.array(list(found.values()))
+        floor = np.partition(values, -k)[-k] if len(values) > k else -np.inf
+        kept.append(keys[values >= floor - 2 * score.slack])
+    return kept
+
+
+def _asking(candidates: Sequence[NDArray[np.int64]]) -> dict[int, list[int]]:
+    """Of every candidate the numbers of the queries it is one of."""
+    asking: dict[int, list[int]] = {}
+    for number, keys in enumerate(candidates):
+        for key in keys.tolist():
+            asking.setdefault(key, []).append(number)
+    return asking
+
+
 def _best(
     collection: Collection,
     queries: Sequence[Vectors],
@@ -290,10 +323,7 @@ def _best(
     threshold: float | None,
 ) -> list[list[Found]]:
     """Score candidates exactly, and take the k best of each query."""
-    asking: dict[int, list[int]] = {}
-    for number, keys in enumerate(candidates):
-        for key in keys.tolist():
-            asking.setdefault(key, []).append(number)
+    asking = _asking(candidates)
     units = [unit(query) for query in queries]
     scored: list[list[tuple[float, int]]] = [[] for _ in queries]
     for key, vectors in collection.vectors_by_key(asking):

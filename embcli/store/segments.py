@@ -244,7 +244,10 @@ class Segments:
                     own = owners[first : last + 1] == record
                     vectors = rows.reshape(count, self._dim)[own]
                     parts.setdefault(record, []).append(vectors.astype(np.float32, copy=False))
-        return {record: np.concatenate(several) for record, several in parts.items()}
+        return {
+            record: several[0] if len(several) == 1 else np.concatenate(several)
+            for record, several in parts.items()
+        }
 
     def code(self, kind: str, limit: int) -> int:
         """Code segments that have no codes of a kind; return how many. Call in a transaction.
