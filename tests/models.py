@@ -181,6 +181,71 @@ def tiny_clip(path, *, seed=0, pixels=32, dim=16, max_tokens=32, legacy=False):
     return path
 
 
+def tiny_colbert(path, *, seed=0, dim=16, legacy=False):
+    """Save a BERT with a projection of every token, as ColBERT is: masks fill up queries.
+
+    With `legacy` it is laid out as PyLate's models are: prefixes, lengths and the rest in one
+    place, and nothing after the projection.
+    """
+    import string
+
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules.dense import Dense
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+    from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
+    from torch import nn
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    vocabulary = _word_pieces("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[Q]", "[D]")
+    backbone = _model(BertModel, BertConfig(**_SIZES, vocab_size=len(vocabulary)), seed)
+    backbone.save_pretrained(path)
+    BertTokenizerFast(vocab=vocabulary).save_pretrained(path)
+    transformer = Transformer(
+        str(path),
+        max_seq_length=64,
+        document_length=40,
+        query_expansion={"strategy": "fixed", "attend": False, "length": 12},
+    )
+    projection = Dense(
+        HIDDEN, dim, bias=False, activation_function=nn.Identity(),
+        module_input_name="token_embeddings",
+    )  # fmt: skip
+    _draw(projection, seed=1)
+    modules = [
+        transformer,
+        projection,
+        MultiVectorMask(skiplist_words=list(string.punctuation)),
+        Normalize(module_input_name="token_embeddings"),
+    ]
+    MultiVectorEncoder(
+        modules=modules, device="cpu", prompts={"query": "[Q] ", "document": "[D] "}
+    ).save(str(path), create_model_card=False)
+    if legacy:
+        _make_legacy(Path(path))
+    return path
+
+
+def _make_legacy(path):
+    """Rewrite what a late-interaction model says of itself as PyLate 1 does."""
+    entries = json.loads((path / "modules.json").read_text())[:2]
+    entries[1]["type"] = "pylate.models.Dense.Dense"
+    (path / "modules.json").write_text(json.dumps(entries))
+    settings = {
+        "model_type": "ColBERT",
+        "query_prefix": "[Q] ",
+        "document_prefix": "[D] ",
+        "query_length": 12,
+        "document_length": 40,
+        "attend_to_expansion_tokens": False,
+        "skiplist_words": list(string.punctuation),
+        "do_query_expansion": True,
+    }
+    (path / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    (path / "sentence_bert_config.json").write_text(
+        json.dumps({"max_seq_length": 39, "do_lower_case": False})
+    )
+
+
 def _save(
     path,
     model,

@@ -32,6 +32,7 @@ POOLING = {
     "last": "lasttoken",
     "max": "max",
     "weighted-mean": "weightedmean",
+    "none": "none",
 }
 PANEL = "Work"
 ORDER = 10
@@ -163,8 +164,11 @@ def command(
         ),
     ] = None,
     pooling: Annotated[
-        Literal["mean", "cls", "last", "max", "weighted-mean"] | None,
-        typer.Option(help="How token vectors become one.", rich_help_panel=MODEL),
+        Literal["mean", "cls", "last", "max", "weighted-mean", "none"] | None,
+        typer.Option(
+            help="How token vectors become one; none keeps them all, for MaxSim searches.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     max_tokens: Annotated[
         int | None,

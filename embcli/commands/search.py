@@ -54,6 +54,14 @@ def place(source: str, explanation: dict[str, Any]) -> str:
     return "" if score is None else f"{plain(score)} ({'–' if rank is None else rank})"
 
 
+def matches(explanation: dict[str, Any]) -> str:
+    """Show what each token of the query has found: cat → cats 0.83, sat → sits 0.71."""
+    return ", ".join(
+        f"{row['token']} → {row['match']} {plain(round(row['cosine'], 2))}"
+        for row in explanation["dense"]["tokens"]
+    )
+
+
 def command(
     query: Annotated[
         str | None,
@@ -248,6 +256,8 @@ def command(
             Column("explain", source, right=True, show=partial(place, source))
             for source in rows[0]["explain"]
         ]
+        if "tokens" in rows[0]["explain"].get("dense", {}):
+            columns.append(Column("explain", "matches", share=1, wrap=True, show=matches))
     if output.format == "table" and not full:
         rows = [{**row, "text": row["chunk"]["text"]} if "chunk" in row else row for row in rows]
     output.rows(rows, columns)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from embcli.encoders.recipe import Recipe
+    from embcli.encoders.tokens import Tokens
 
 Kind = Literal["document", "query"]
 
@@ -77,6 +78,30 @@ class Encoder(Protocol):
         vectors : float32 array, shape (len(inputs), dim)
             Row i is ``inputs[i]``; but for rounding, it does not depend on the other inputs. A
             row of zeros means that the encoder found nothing in that text to encode.
+
+        Raises
+        ------
+        UsageError
+            The space has a vector for every token instead.
+        """
+
+    def encode_tokens(self, inputs: Sequence[Any], kind: Kind = "document") -> "list[Tokens]":
+        """Encode texts into a vector for every token, each of unit length.
+
+        Parameters
+        ----------
+        inputs : sequence of str
+        kind : {"document", "query"}
+
+        Returns
+        -------
+        tokens : list of Tokens, shape (len(inputs),)
+            Without any token where the encoder found nothing in that text to encode.
+
+        Raises
+        ------
+        UsageError
+            The space has one vector for a text: see `Recipe.multivector`.
         """
 
 
@@ -131,7 +156,7 @@ class EncoderOptions:
     layer : int, optional
         Take token vectors after this many layers; negative numbers count from the last, -1.
     pooling : str, optional
-        How token vectors become one, in sentence-transformers' words.
+        How token vectors become one, in sentence-transformers' words; "none" keeps them all.
     max_tokens : int, optional
         Cut inputs to this many tokens, special tokens and prompt included.
     normalize : bool, optional
@@ -182,7 +207,7 @@ def options_of(recipe: "Recipe", *, trusted: bool = False) -> EncoderOptions:
     """
     settings = recipe.settings
     if "prompts" not in settings:
-        return EncoderOptions()
+        return EncoderOptions(pooling="none" if recipe.multivector else None)
     # What transformers takes can make it load code or unpickle objects, too.
     for key in ("code", "model_kwargs", "processor_kwargs", "config_kwargs"):
         if key in settings and not trusted:
@@ -211,7 +236,8 @@ def options_of(recipe: "Recipe", *, trusted: bool = False) -> EncoderOptions:
 class ModelCard:
     """What can be said of a model without loading it.
 
-    `encoder` is ``module:class``; `requires` is the package that must be importable.
+    `encoder` is ``module:class``; `requires` is the package that must be importable; `per_token`
+    says whether it can keep a vector for every token.
     """
 
     name: str
@@ -220,6 +246,7 @@ class ModelCard:
     licence: str
     description: str
     requires: str | None = None
+    per_token: bool = False
 
     @property
     def available(self) -> bool:
@@ -237,6 +264,7 @@ MODELS = {
             "MIT",
             "static token table, mean-pooled; offline, no torch",
             requires="wordllama",
+            per_token=True,
         ),
         ModelCard(
             "hash",
@@ -277,8 +305,9 @@ def load_encoder(
         from embcli.encoders.transformer import TransformerEncoder
 
         return TransformerEncoder(name, options, note)
+    per_token = options.pooling == "none" and card.per_token
     for change in CHANGES:
-        if getattr(options, change) not in (None, {}):
+        if getattr(options, change) not in (None, {}) and not (change == "pooling" and per_token):
             flag = change.replace("_", "-")
             raise UsageError(f"model {name!r} has no --{flag}; it is for transformer models")
     if not card.available:
@@ -287,5 +316,5 @@ def load_encoder(
             hint=f"pip install {card.requires}",
         )
     module, _, cls = card.encoder.partition(":")
-    encoder: Encoder = getattr(import_module(module), cls)()
-    return encoder
+    make: Callable[..., Encoder] = getattr(import_module(module), cls)
+    return make(per_token=True) if per_token else make()

@@ -29,7 +29,9 @@ from embcli.core.attention import (
     tanh,
 )
 from embcli.core.pooling import normalize_rows
+from embcli.encoders import Kind
 from embcli.encoders.model_files import MODULES, ModelFiles, Module
+from embcli.encoders.tokens import POOLING, Tokens, choose_tokens
 from embcli.errors import ModelError
 
 _POOLINGS = {"cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"}
@@ -112,7 +114,8 @@ class LightModel:
     ----------
     files : ModelFiles
     pooling : str, optional
-        Instead of the model's own: sentence-transformers' words, several joined by "+".
+        Instead of the model's own: sentence-transformers' words, several joined by "+". With
+        "none" there are vectors of tokens, and only these.
     layer : int, optional
         Take the token vectors after that many layers; 0 takes those that enter the first.
     max_tokens : int, optional
@@ -154,7 +157,7 @@ class LightModel:
         if layer is not None and not 0 <= layer <= layers:
             raise ModelError(f"{files.directory.name} has layers 0 to {layers}, not {layer}")
         self._poolings = (pooling or files.pooling or "mean").split("+")
-        if unknown := set(self._poolings) - _POOLINGS:
+        if unknown := set(self._poolings) - {*_POOLINGS, POOLING}:
             raise ModelError(
                 f"no pooling called {unknown.pop()!r} (there are: {', '.join(sorted(_POOLINGS))})"
             )
@@ -175,7 +178,8 @@ class LightModel:
 
         module = next(module for module in files.modules if module.kind == "Pooling")
         self._pools_prompt = bool(module.config.get("include_prompt", True))
-        last = [_step(module) for module in files.modules[2:]]
+        # What follows the pooling is made for one vector a text.
+        last = [] if pooling == POOLING else [_step(module) for module in files.modules[2:]]
         self._last_steps = [step for step in last if normalize or step is not None]
         width = (files.hidden_size or 0) * len(self._poolings)
         for step in filter(None, self._last_steps):
@@ -246,6 +250,31 @@ class LightModel:
                 vector = normalize_rows(vector) if step is None else step(vector)
             row[:] = vector[0]
         return vectors
+
+    def encode_tokens(
+        self, texts: Sequence[str], prompt: str | None = None, kind: Kind = "query"
+    ) -> list[Tokens]:
+        """Encode texts into the vectors of their tokens, as the last layer gives them.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        prompt : str, optional
+            Put before every text; its own tokens are left out.
+        kind : {"document", "query"}
+            See `choose_tokens`.
+        """
+        prompt = prompt or ""
+        results = []
+        for text in texts:
+            encoding = self._tokenizer.encode(prompt + text)
+            self.truncated += bool(encoding.overflowing)
+            ends = np.array(encoding.offsets, np.int64).reshape(-1, 2) - len(prompt)
+            outside = np.array(encoding.special_tokens_mask, np.bool_) | (ends[:, 1] <= 0)
+            kept, spans = choose_tokens(text, ends.clip(0).tolist(), outside.tolist(), kind)
+            vectors = self._run(np.array(encoding.ids, np.int64))[kept]
+            results.append(Tokens(vectors, spans))
+        return results
 
     def _length_of_prompt(self, prompt: str) -> int:
         """Tokens of the prompt on its own, as sentence-transformers counts them."""

@@ -134,7 +134,12 @@ class ModelFiles:
 
     @cached_property
     def pooling(self) -> str | None:
-        """How token vectors become one, in sentence-transformers' words; several joined by "+"."""
+        """How token vectors become one, in sentence-transformers' words; several joined by "+".
+
+        "none" if they do not: see `late_interaction`.
+        """
+        if self.late_interaction:
+            return "none"
         for module in self.modules:
             if module.kind == "Pooling":
                 mode = module.config.get("pooling_mode")
@@ -143,6 +148,13 @@ class ModelFiles:
                     mode = [name for flag, name in flags if module.config.get(flag)] or "mean"
                 return mode if isinstance(mode, str) else "+".join(mode)
         return None
+
+    @cached_property
+    def late_interaction(self) -> bool:
+        """Whether the model is made to be compared token by token, as ColBERT is."""
+        kind = self._settings.get("model_type")
+        heads = self.config.get("architectures") or ()
+        return kind in ("MultiVectorEncoder", "ColBERT") or "HF_ColBERT" in heads
 
     @property
     def normalizes(self) -> bool:
@@ -266,6 +278,11 @@ class ModelFiles:
             "tokenizer": _together(self._tokenizer_files),
             "config": f"sha256:{hashlib.sha256(canonical).hexdigest()}",
         }
+        if self.late_interaction:
+            # How queries and documents are treated is said there, too.
+            told = {k: v for k, v in self._settings.items() if k not in (*_REMARKS, "prompts")}
+            canonical = json.dumps(_without_remarks(told), sort_keys=True).encode()
+            prints["settings"] = f"sha256:{hashlib.sha256(canonical).hexdigest()}"
         code = sorted(self.directory.rglob("*.py")) if remote_code else []
         if code:
             prints["code"] = _together(code)

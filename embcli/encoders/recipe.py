@@ -68,6 +68,11 @@ class Recipe:
         """Whether every vector has unit length."""
         return bool(self.settings["normalized"])
 
+    @property
+    def multivector(self) -> bool:
+        """Whether a text is not one vector but several, one for every token."""
+        return self.settings.get("pooling") == "none"
+
     def differences(self, other: "Recipe") -> list[str]:
         """Name what differs, as ``key: ours → theirs``."""
         ours, theirs = self.settings, other.settings

@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 from embcli.core.pooling import normalize_rows, sum_rows
 from embcli.encoders import Kind, QuickEncoder
 from embcli.encoders.recipe import Recipe, file_fingerprint
-from embcli.errors import ModelError
+from embcli.encoders.tokens import POOLING, SKIPPED, Tokens, choose_tokens
+from embcli.errors import ModelError, UsageError
 
 SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"  # what the tokenizer writes for a space
 _WORD = re.compile(" +[^ ]*")
@@ -32,6 +33,11 @@ class StaticEncoder(QuickEncoder):
 
     Weights and tokenizer are read out of the ``wordllama`` wheel without importing it (its own
     loader may ask a model hub). No text is ever cut.
+
+    Parameters
+    ----------
+    per_token : bool
+        Keep the vectors of all tokens, each L2-normalised, instead of their mean.
 
     Notes
     -----
@@ -51,7 +57,8 @@ class StaticEncoder(QuickEncoder):
     _sums: NDArray[np.float32]
     _counts: NDArray[np.int64]
 
-    def __init__(self) -> None:
+    def __init__(self, *, per_token: bool = False) -> None:
+        self._per_token = per_token
         weights, tokenizer = _packaged_files()
         self._files = (weights, tokenizer)
         self._table = _read_table(weights)
@@ -83,7 +90,8 @@ class StaticEncoder(QuickEncoder):
                 "model": "static",
                 "weights": file_fingerprint(weights),
                 "tokenizer": file_fingerprint(tokenizer),
-                "pooling": "mean",
+                "pooling": POOLING if self._per_token else "mean",
+                **({"skipped": SKIPPED} if self._per_token else {}),
                 "preprocess": "strip; lower if mostly upper and fewer tokens",
                 "max_tokens": None,
                 "prompt": None,
@@ -95,8 +103,30 @@ class StaticEncoder(QuickEncoder):
 
     def encode(self, inputs: Sequence[str], kind: Kind = "document") -> NDArray[np.float32]:
         """Encode texts; see `embcli.encoders.Encoder.encode`."""
+        if self._per_token:
+            raise UsageError("this space has a vector for every token, not one for a text")
         sums, _ = self._totals(self._fold_upper_case(inputs))
         return normalize_rows(sums)  # the mean has the direction of the sum
+
+    def encode_tokens(self, inputs: Sequence[str], kind: Kind = "document") -> list[Tokens]:
+        """Encode texts into token vectors; see `embcli.encoders.Encoder.encode_tokens`."""
+        if not self._per_token:
+            raise UsageError("this space has one vector for a text")
+        # Each replacement keeps the length; a text in capitals may not keep it.
+        folded = [text.replace(SPACE_MARK, " ") for text in self._fold_upper_case(inputs)]
+        stripped = [text.strip() for text in folded]
+        encodings = self._tokenizer.encode_batch(stripped, add_special_tokens=False)
+        results = []
+        for text, read, whole, encoding in zip(inputs, stripped, folded, encodings, strict=True):
+            special = [0] * len(encoding.ids)
+            kept, spans = choose_tokens(read, encoding.offsets, special, kind)
+            spans += len(whole) - len(whole.lstrip())
+            if len(whole) != len(text):
+                spans = _unfolded(text, spans)
+            rows = np.array(encoding.ids, np.int64)[kept]
+            vectors = normalize_rows(self._table[rows].astype(np.float32))
+            results.append(Tokens(vectors, spans))
+        return results
 
     def count_tokens(self, inputs: Sequence[str]) -> NDArray[np.int64]:
         """Count the tokens of each text as it stands, shape (len(inputs),)."""
@@ -270,6 +300,13 @@ def _split(text: str) -> list[str]:
     if "  " not in text and text[:1] != " " and text[-1:] != " ":
         return text.split(" ") if text else []
     return [word[1:] for word in _WORD.findall(" " + text)]
+
+
+def _unfolded(text: str, spans: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find places of the lower-cased text in the text; a few characters become two."""
+    lengths = [len(character.lower()) for character in text]
+    owner = np.repeat(np.arange(len(text)), lengths)
+    return np.stack([owner[spans[:, 0]], owner[spans[:, 1] - 1] + 1], axis=1)
 
 
 def _is_mostly_upper(text: str) -> bool:

@@ -16,11 +16,12 @@ import transformers
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from embcli.core.batching import batch_end, longest_first, padded
 from embcli.encoders import EncoderOptions, Kind
 from embcli.encoders.model_files import ModelFiles
+from embcli.encoders.tokens import POOLING, Tokens, choose_tokens
 from embcli.errors import ModelError, UsageError
 
 DTYPES = {
@@ -29,7 +30,7 @@ DTYPES = {
     "float16": torch.float16,
 }
 # Tokens at once: on CPUs what stays in the caches, on GPUs what keeps every unit busy.
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 1 << 16, "mps": 1 << 14}
+BATCH_TOKENS = {"cpu": 4096, "cuda": 1 << 16, "mps": 1 << 14}
 _TOKENS_PER_IMAGE = 64
 _CHARACTERS_PER_TOKEN = 3
 _CHARACTERS_TO_FILL = 64
@@ -46,7 +47,7 @@ class TorchModel:
     files : ModelFiles
     options : EncoderOptions
     pooling : str, optional
-        Instead of the model's own.
+        Instead of the model's own; with "none" there are vectors of tokens, and only these.
     layer : int, optional
         Take token vectors after this many layers.
     max_tokens : int, optional
@@ -63,7 +64,7 @@ class TorchModel:
         How many documents were cut so far.
     exact : tuple or None
         A few texts, their prompt, and their vectors in float32, before anything is cut off or
-        normalised by the caller.
+        normalised by the caller. Vectors of tokens are those of all texts in a row.
 
     Raises
     ------
@@ -90,7 +91,8 @@ class TorchModel:
         self._note = note
         self._cancelled = cancelled
         self._keep_exact = keep_exact
-        self._devices = _devices(options.device)
+        self._per_token = pooling == POOLING
+        self._devices = find_devices(options.device)
         self._device = self._devices[0]
         self._dtype = options.dtype
         self._settled = False
@@ -98,9 +100,15 @@ class TorchModel:
         if max_tokens is not None and self._model.max_seq_length is not None:
             self._model.max_seq_length = max_tokens
         self._max_tokens = self._model.max_seq_length
-        self._change(pooling, layer, options.normalize)
+        self._change(None if self._per_token else pooling, layer, options.normalize)
         self._tokenizer = self._own_tokenizer()
-        self._budget = options.batch_tokens or _BATCH_TOKENS.get(self._device.type, 8192)
+        if self._per_token and (self._tokenizer is None or len(self._devices) > 1):
+            raise UsageError(
+                "--pooling none takes one device, not several"
+                if self._tokenizer is not None
+                else "this model does not tell which token is where in a text: no --pooling none"
+            )
+        self._budget = options.batch_tokens or BATCH_TOKENS.get(self._device.type, 8192)
         self._pool: Any = None
 
     @property
@@ -141,19 +149,36 @@ class TorchModel:
             A single input does not fit into memory, or the model gives values that are no
             numbers.
         """
-        with _quiet(), torch.inference_mode():
+        with quiet(), torch.inference_mode():
             if not self._settled:
                 self._settle(inputs, prompt, kind)
             if len(self._devices) > 1:
                 vectors = self._encode_in_pool(inputs, prompt, kind)
             else:
                 vectors = self._forward(inputs, prompt, kind)
+        self._check_finite(vectors)
+        return vectors
+
+    def encode_tokens(self, texts: list[str], prompt: str, kind: Kind) -> list[Tokens]:
+        """Encode texts into the vectors of their tokens, as the last layer gives them.
+
+        Parameters and errors are as of `encode`; the tokens are those `choose_tokens` keeps, but
+        for those of the prompt.
+        """
+        with quiet(), torch.inference_mode():
+            if not self._settled:
+                self._settle(texts, prompt, kind)
+            tokens = self._forward_tokens(texts, prompt, kind)
+        for of_text in tokens:
+            self._check_finite(of_text.vectors)
+        return tokens
+
+    def _check_finite(self, vectors: NDArray[np.float32]) -> None:
         if not np.isfinite(vectors).all():
             raise ModelError(
                 f"the model gives values that are no numbers in {self.facts()['dtype']}",
                 hint="--dtype float32",
             )
-        return vectors
 
     # Loading
 
@@ -161,7 +186,7 @@ class TorchModel:
         # A reference to compare with is needed unless a precision is insisted on.
         dtype = torch.float32 if self._dtype == "auto" or self._keep_exact else DTYPES[self._dtype]
         try:
-            with _quiet():
+            with quiet():
                 model = SentenceTransformer(
                     str(files.directory),
                     device=str(self._device),
@@ -248,7 +273,7 @@ class TorchModel:
             self._convert(fast)
             return
         cut = self.truncated
-        exact = self._forward(samples, prompt, kind)
+        exact = self._sampled(samples, prompt, kind)
         if all(isinstance(sample, str) for sample in samples):
             self.exact = samples, prompt, exact
         if fast is not torch.float32 and not compared:
@@ -291,7 +316,7 @@ class TorchModel:
         self, samples: list[Any], prompt: str, kind: Kind, exact: NDArray[np.float32]
     ) -> bool:
         try:
-            fast = self._forward(samples, prompt, kind)
+            fast = self._sampled(samples, prompt, kind)
         except RuntimeError as error:
             if _is_out_of_memory(error):
                 raise
@@ -299,6 +324,12 @@ class TorchModel:
         lengths = np.linalg.norm(fast, axis=1) * np.linalg.norm(exact, axis=1)
         dots = np.einsum("ij,ij->i", fast, exact)
         return bool(np.all(dots >= _LEAST_COSINE * lengths)) and bool(np.isfinite(fast).all())
+
+    def _sampled(self, samples: list[Any], prompt: str, kind: Kind) -> NDArray[np.float32]:
+        """Encode samples into rows that can be compared."""
+        if not self._per_token:
+            return self._forward(samples, prompt, kind)
+        return np.concatenate([t.vectors for t in self._forward_tokens(samples, prompt, kind)])
 
     def _fast_dtype(self) -> torch.dtype:
         kind = self._device.type
@@ -332,38 +363,82 @@ class TorchModel:
         """Run every input through the model, in batches of like lengths."""
         texts = all(isinstance(item, str) for item in inputs)
         if texts and self._tokenizer is not None:
-            lengths, batch_of = self._tokenized([prompt + text for text in inputs], prompt, kind)
+            encodings = self._encodings([prompt + text for text in inputs], kind)
+            lengths, batch_of = self._tokenized(encodings, prompt)
         else:
             lengths, batch_of = self._raw(inputs, prompt, kind)
         order = longest_first(lengths)
-        lengths = lengths[order]
+        stacked = self._in_batches(
+            lengths[order], lambda part: self._run(batch_of(order[part]), kind)
+        )
+        vectors = np.empty_like(stacked)
+        vectors[order] = stacked
+        return vectors
+
+    def _forward_tokens(self, texts: list[str], prompt: str, kind: Kind) -> list[Tokens]:
+        """Do the same, and keep the vectors of tokens."""
+        encodings = self._encodings([prompt + text for text in texts], kind)
+        lengths, batch_of = self._tokenized(encodings, prompt)
+        kept, spans = [], []
+        for text, encoding in zip(texts, encodings, strict=True):
+            ends = np.array(encoding.offsets, np.int64).reshape(-1, 2) - len(prompt)
+            outside = np.array(encoding.special_tokens_mask, np.bool_) | (ends[:, 1] <= 0)
+            chosen = choose_tokens(text, ends.clip(0).tolist(), outside.tolist(), kind)
+            kept.append(chosen[0])
+            spans.append(chosen[1])
+        order = longest_first(lengths)
+        left = self._pads_left
+
+        def run(part: slice) -> torch.Tensor:
+            features = batch_of(order[part])
+            mask = np.zeros(features["input_ids"].shape, np.bool_)
+            for row, i in enumerate(order[part].tolist()):
+                width = len(kept[i])
+                mask[row, slice(-width, None) if left else slice(0, width)] = kept[i]
+            return self._run_tokens(features)[torch.from_numpy(mask).to(self._device)]
+
+        stacked = self._in_batches(lengths[order], run)
+        ends = np.cumsum([len(spans[i]) for i in order.tolist()])
+        parts = dict(zip(order.tolist(), np.split(stacked, ends[:-1]), strict=True))
+        return [Tokens(parts[i], spans[i]) for i in range(len(texts))]
+
+    def _in_batches(
+        self, lengths: NDArray[np.int64], run: Callable[[slice], torch.Tensor]
+    ) -> NDArray[np.float32]:
+        """Run what is of these falling lengths, in batches, and put the rows together."""
         parts: list[torch.Tensor] = []
         start = 0
-        while start < len(order):
+        while start < len(lengths):
             if self._cancelled.is_set():
                 raise CancelledError
             end = batch_end(lengths, start, self._budget)
             try:
-                parts.append(self._run(batch_of(order[start:end]), kind))
+                parts.append(run(slice(start, end)))
             except RuntimeError as error:
                 self._make_room(error, int(lengths[start]), end - start)
                 continue
             start = end
         # One transfer at the end: the device never waits for the host in between.
-        stacked = torch.cat(parts).float().cpu().numpy()
-        vectors = np.empty_like(stacked)
-        vectors[order] = stacked
-        return vectors
+        stacked: NDArray[np.float32] = torch.cat(parts).float().cpu().numpy()
+        return stacked
 
     def _run(self, features: dict[str, Any], kind: Kind) -> torch.Tensor:
-        moved = {
+        vectors: torch.Tensor = self._model(self._moved(features), task=kind)["sentence_embedding"]
+        return vectors
+
+    def _run_tokens(self, features: dict[str, Any]) -> torch.Tensor:
+        """Run the transformer alone: what follows is made for one vector a text."""
+        first: Any = next(iter(self._model))
+        vectors: torch.Tensor = first(self._moved(features))["token_embeddings"]
+        return vectors
+
+    def _moved(self, features: dict[str, Any]) -> dict[str, Any]:
+        return {
             name: value.to(self._device, non_blocking=True)
             if isinstance(value, torch.Tensor)
             else value
             for name, value in features.items()
         }
-        vectors: torch.Tensor = self._model(moved, task=kind)["sentence_embedding"]
-        return vectors
 
     def _make_room(self, error: RuntimeError, longest: int, rows: int) -> None:
         """Halve the batches if that is what helps; otherwise raise."""
@@ -379,24 +454,37 @@ class TorchModel:
         self._budget = max(1, min(self._budget, longest * rows) // 2)
         self._note(f"out of memory: going on with batches of {self._budget} tokens")
 
-    def _tokenized(
-        self, texts: list[str], prompt: str, kind: Kind
-    ) -> tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], dict[str, Any]]]:
-        """Tokenize once; batches are then padded from the numbers."""
+    @property
+    def _pads_left(self) -> bool:
+        first: Any = next(iter(self._model))
+        return bool(first.tokenizer.padding_side == "left")
+
+    def _encodings(self, texts: list[str], kind: Kind) -> list[Encoding]:
+        """Tokenize once."""
         assert self._tokenizer is not None
-        encodings = self._tokenizer.encode_batch_fast(list(map(self._beginning, texts)))
+        # The fast one does not tell where tokens are.
+        encode = (
+            self._tokenizer.encode_batch if self._per_token else self._tokenizer.encode_batch_fast
+        )
+        encodings: list[Encoding] = encode(list(map(self._beginning, texts)))
         for i in range(len(texts)):
             # Only if that was not enough to fill the model is the rest of any use.
             if not encodings[i].overflowing and len(self._beginning(texts[i])) < len(texts[i]):
                 encodings[i] = self._tokenizer.encode(texts[i])
-        lengths = np.fromiter((len(e.ids) for e in encodings), np.int64, len(encodings))
-        lengths = padded(lengths, self._max_tokens or 1 << 30)
         if kind == "document":
             self.truncated += sum(bool(e.overflowing) for e in encodings)
+        return encodings
+
+    def _tokenized(
+        self, encodings: list[Encoding], prompt: str
+    ) -> tuple[NDArray[np.int64], Callable[[NDArray[np.int64]], dict[str, Any]]]:
+        """Make batches, padded from the numbers."""
+        lengths = np.fromiter((len(e.ids) for e in encodings), np.int64, len(encodings))
+        lengths = padded(lengths, self._max_tokens or 1 << 30)
         first: Any = next(iter(self._model))
         names = first.tokenizer.model_input_names
         pad = first.tokenizer.pad_token_id or 0
-        left = first.tokenizer.padding_side == "left"
+        left = self._pads_left
         extra = {}
         if prompt and any(isinstance(m, Pooling) and not m.include_prompt for m in self._model):
             extra = {"prompt_length": self._model.preprocess([""], prompt=prompt)["prompt_length"]}
@@ -514,7 +602,7 @@ def _take_tokens(
     return features
 
 
-def _devices(wanted: str | None) -> list[torch.device]:
+def find_devices(wanted: str | None) -> list[torch.device]:
     """Resolve the devices to compute on.
 
     Raises
@@ -555,7 +643,7 @@ def _first(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the libraries' chatter off stderr: it is for people who train models."""
     loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
     levels = [logger.level for logger in loggers]

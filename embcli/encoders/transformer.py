@@ -16,11 +16,13 @@ from embcli.core.pooling import normalize_rows
 from embcli.encoders import MODELS, EncoderOptions, Kind
 from embcli.encoders.model_files import ModelFiles, find_model, hub_ids
 from embcli.encoders.recipe import Recipe
+from embcli.encoders.tokens import POOLING, SKIPPED, Tokens
 from embcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from embcli.encoders.late_interaction import LateInteractionModel
     from embcli.encoders.torch_model import TorchModel
 
 INSTALL = "pip install 'embcli[transformers]'"
@@ -98,6 +100,10 @@ class TransformerEncoder:
         self.normalized = files.normalizes or self._dims is not None
         if options.normalize is not None:
             self.normalized = options.normalize
+        if self._per_token:
+            if options.normalize is False:
+                raise UsageError("--pooling none: vectors of tokens have unit length")
+            self.normalized = True
         self.light_agrees: bool | None = None
         self._cancelled = Event()
 
@@ -114,7 +120,7 @@ class TransformerEncoder:
     @property
     def takes_images(self) -> bool:
         """Whether inputs may be pictures."""
-        return self.files.takes_images
+        return self.files.takes_images and not self._per_token
 
     @property
     def max_tokens(self) -> int | None:
@@ -162,6 +168,7 @@ class TransformerEncoder:
             "dim": self.dim,
             "normalized": self.normalized,
             "maps": [],
+            **({"skipped": SKIPPED} if self._pooling == POOLING else {}),
         }
         for kind in ("model_kwargs", "processor_kwargs", "config_kwargs"):
             if getattr(options, kind):
@@ -189,20 +196,46 @@ class TransformerEncoder:
 
     def encode(self, inputs: Sequence[Any], kind: Kind = "document") -> NDArray[np.float32]:
         """Encode texts or pictures; see `embcli.encoders.Encoder.encode`."""
+        if self._per_token:
+            raise UsageError("this space has a vector for every token, not one for a text")
         if not len(inputs):
             return np.empty((0, self.dim), np.float32)
-        vectors = self._torch.encode(list(inputs), self._prompts[kind], kind)
+        model: Any = self._torch
+        vectors = model.encode(list(inputs), self._prompts[kind], kind)
+        if self.light_agrees is None and self.light is not None and model.exact is not None:
+            texts, prompt, exact = model.exact
+            self.light_agrees = self._agree(self.light.encode(texts, prompt), exact)
+        return self._finished(vectors)
+
+    def encode_tokens(self, inputs: Sequence[Any], kind: Kind = "document") -> list[Tokens]:
+        """Encode texts into token vectors; see `embcli.encoders.Encoder.encode_tokens`."""
+        if not self._per_token:
+            raise UsageError("this space has one vector for a text")
+        if not len(inputs):
+            return []
+        tokens = self._torch.encode_tokens(list(inputs), self._prompts[kind], kind)
         if self.light_agrees is None and self.light is not None and self._torch.exact is not None:
             texts, prompt, exact = self._torch.exact
-            light = self.light.encode(texts, prompt)
-            error = float(np.abs(self._finished(light) - self._finished(exact)).max())
-            self.light_agrees = error <= _LIGHT_ERROR
-        return self._finished(vectors)
+            light = self.light.encode_tokens(texts, prompt, kind)
+            self.light_agrees = self._agree(np.concatenate([t.vectors for t in light]), exact)
+        return [Tokens(self._finished(vectors), spans) for vectors, spans in tokens]
+
+    def _agree(self, light: NDArray[np.float32], exact: NDArray[np.float32]) -> bool:
+        if light.shape != exact.shape:
+            return False
+        difference = np.abs(self._finished(light) - self._finished(exact))
+        return float(difference.max(initial=0)) <= _LIGHT_ERROR
 
     def encode_lightly(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Encode queries by the light path, which `light` must not be None for."""
         assert self.light is not None
         return self._finished(self.light.encode(queries, self._prompts["query"]))
+
+    def encode_tokens_lightly(self, queries: Sequence[str]) -> list[Tokens]:
+        """Encode the tokens of queries by the light path, which `light` must not be None for."""
+        assert self.light is not None
+        found = self.light.encode_tokens(queries, self._prompts["query"])
+        return [Tokens(self._finished(vectors), spans) for vectors, spans in found]
 
     @cached_property
     def light(self) -> Any:
@@ -245,7 +278,7 @@ class TransformerEncoder:
         return finished
 
     @cached_property
-    def _torch(self) -> "TorchModel":
+    def _torch(self) -> "TorchModel | LateInteractionModel":
         for package in _REQUIRED:
             if find_spec(package) is None:
                 raise ModelError(
@@ -255,6 +288,10 @@ class TransformerEncoder:
         # Threads that wait by spinning take the time of whatever else runs on the machine; this
         # is read once, when torch is first imported.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if self.files.late_interaction:
+            from embcli.encoders.late_interaction import LateInteractionModel
+
+            return LateInteractionModel(self.files, self._options, self._cancelled)
         from embcli.encoders.torch_model import TorchModel
 
         return TorchModel(
@@ -268,15 +305,26 @@ class TransformerEncoder:
             keep_exact=self.light is not None,
         )
 
+    @property
+    def _per_token(self) -> bool:
+        return (self._pooling or self.files.pooling) == POOLING
+
     @cached_property
     def _full_dim(self) -> int:
         dim = self.files.dim
+        if self.files.late_interaction:
+            has_own = any("out_features" in module.config for module in self.files.modules)
+            dim = dim if has_own else None
+        elif self._per_token:
+            dim = self.files.hidden_size
         return self._torch.dim if dim is None else dim
 
     def _check_max_tokens(self) -> None:
         wanted, most = self._options.max_tokens, self.files.positions
         if wanted is None or wanted == self.files.max_tokens:
             return
+        if self.files.late_interaction:
+            raise UsageError(f"model {self._name!r} has lengths of its own: no --max-tokens")
         if most is not None and wanted > most:
             raise UsageError(f"model {self._name!r} reads at most {most} tokens")
         around = self.tokens_around
@@ -322,9 +370,13 @@ class TransformerEncoder:
         wanted = self._options.pooling
         if wanted is None or wanted == self.files.pooling:
             return None
-        if self.files.pooling is None:
+        if self.files.pooling in (None, POOLING):
             raise UsageError(f"model {self._name!r} does not pool token vectors: no --pooling")
-        if "+" in self.files.pooling and any(m.kind == "Dense" for m in self.files.modules):
+        if (
+            wanted != POOLING
+            and "+" in self.files.pooling
+            and any(m.kind == "Dense" for m in self.files.modules)
+        ):
             raise UsageError(
                 f"model {self._name!r} needs its own pooling ({self.files.pooling}) for the "
                 "projection that follows"
@@ -335,7 +387,7 @@ class TransformerEncoder:
         layer, layers = self._options.layer, self.files.layers
         if layer is None:
             return None
-        if layers is None or self.files.pooling is None:
+        if layers is None or self.files.pooling in (None, POOLING):
             raise UsageError(f"model {self._name!r} has no layers to choose from")
         if not -layers - 1 <= layer <= layers:
             raise UsageError(f"model {self._name!r} has layers 0 to {layers}, not {layer}")

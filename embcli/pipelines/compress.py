@@ -124,7 +124,7 @@ def compress(
         source = store.collection(collection)
         with store.run("compress", collection, arguments) as counts:
             source.set_coding(decide(source, kind, oversample, sample, seed))
-            counts["coded"] = source.update_codes()
+            counts["coded"] = _update(source)
         return next(info for info in store.collections() if info.name == collection)
 
 
@@ -136,7 +136,7 @@ def keep_coded(collection: Collection) -> int:
     Returns
     -------
     coded : int
-        Number of segments.
+        Number of segments, or of records of a multi-vector collection.
     """
     coding = collection.coding
     if coding is None:
@@ -144,10 +144,28 @@ def keep_coded(collection: Collection) -> int:
         undecided = vectors * stored_width(collection.recipe.dim, collection.dtype) >= LARGE
     else:
         # What was true of a part need not be true of twice as much.
-        undecided = not coding.chosen and collection.count_vectors() >= 2 * coding.vectors
+        grown = collection.count_vectors() >= 2 * coding.vectors
+        # Where nothing was measured, the decision was interrupted.
+        unmeasured = coding.kind is not None and coding.recall is None
+        undecided = not coding.chosen and (grown or unmeasured)
     if undecided:
         collection.set_coding(decide(collection))
-    return collection.update_codes()
+    return _update(collection)
+
+
+def encode_again(store: Store) -> None:
+    """Encode what lost its encodings when multi-vector collections were compacted."""
+    for info in store.collections():
+        if info.multivector:
+            _update(store.collection(info.name))
+
+
+def _update(collection: Collection) -> int:
+    if not collection.recipe.multivector:
+        return collection.update_codes()
+    from embcli.pipelines.muvera import encode
+
+    return encode(collection)
 
 
 def decide(
@@ -157,10 +175,17 @@ def decide(
     sample: int = SAMPLE,
     seed: int = 0,
 ) -> Coding:
-    """Find a coding of a collection; parameters are as of `compress`."""
+    """Find a coding of a collection; parameters are as of `compress`.
+
+    A multi-vector collection is encoded on the way: see `embcli.pipelines.muvera`.
+    """
     vectors = collection.count_vectors()
     if kind == EXACT:
         return Coding(None, vectors=vectors, chosen=True)
+    if collection.recipe.multivector:
+        from embcli.pipelines import muvera
+
+        return muvera.decide(collection, kind, oversample, sample, seed)
     ranges = _AUTOMATIC if kind is None else {kind: _ASKED_FOR}
     if oversample is not None:
         ranges = {name: (oversample, oversample) for name in ranges}
@@ -215,6 +240,11 @@ def report(
     step = 4 if oversample is None else oversample
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
+        if source.recipe.multivector:
+            raise UsageError(
+                "--report is for collections with one vector a text",
+                hint=f"embcli compress -c {collection}",
+            )
         dim = source.recipe.dim
         ways = {
             "float32": _plain(dim, "float32"),
@@ -242,13 +272,27 @@ def explain(info: CollectionInfo) -> str:
     coding = info.coding
     if coding is None:
         large = info.vectors * stored_width(info.dim, info.dtype) >= LARGE
-        return "exact: not coded yet, see embcli compress" if large else "exact: small enough"
+        how = "exact MaxSim" if info.multivector else "exact"
+        return f"{how}: not coded yet, see embcli compress" if large else f"{how}: small enough"
     measured = "" if coding.recall is None else f"recall@{_K} {coding.recall:.3f}"
+    if info.multivector:
+        return _explain_encodings(info, coding, measured)
     if coding.kind is None:
         return "exact: as chosen" if coding.chosen else f"exact: {measured} through codes"
     # Of what was deleted the codes stay until it is compacted.
     share = "" if info.coded >= info.vectors else f", {info.coded / info.vectors:.0%} coded"
     return f"{coding.kind}, {coding.oversample}·k compared in full: {measured}{share}"
+
+
+def _explain_encodings(info: CollectionInfo, coding: Coding, measured: str) -> str:
+    if coding.kind is None:
+        if coding.chosen:
+            return "exact MaxSim: as chosen"
+        if not measured:
+            return "exact MaxSim: too few records or tokens for MUVERA"
+        return f"exact MaxSim: {measured} through MUVERA, {coding.oversample}·k compared in full"
+    share = "" if info.coded >= info.records else f", {info.coded / info.records:.0%} encoded"
+    return f"MUVERA {coding.kind}, {coding.oversample}·k compared in full: {measured}{share}"
 
 
 def _measure(

@@ -19,12 +19,14 @@ from embcli.formats.reader import Reader
 from embcli.pipelines.chunking import Chunker, Chunking, Span, pieces
 from embcli.pipelines.compress import keep_coded
 from embcli.store import Chunks, Collection, Record, Store
+from embcli.store.chunks import TOKENS
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from embcli.encoders.recipe import Recipe
+    from embcli.encoders.tokens import Tokens
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -36,6 +38,8 @@ _FEWEST_CHARACTERS = 1 << 13
 _SECONDS_AT_ONCE = 3.0
 _CHARACTERS_PER_IMAGE = 1 << 11
 _PIXELS_AT_ONCE = 1 << 27
+# Where every token has a vector, these take some hundred bytes for each character.
+_CHARACTERS_OF_TOKENS = 1 << 18
 
 
 @dataclass
@@ -50,6 +54,8 @@ class EncodeReport:
         Of these, how many texts or pictures went through the encoder.
     chunks : int
         Into how many chunks these were cut, if they were.
+    tokens : int
+        How many vectors of tokens these got, in a multi-vector collection.
     reused : int
         How many needed no encoding, because the store had the vector of their text.
     updated : int
@@ -70,6 +76,7 @@ class EncodeReport:
     records: int = 0
     encoded: int = 0
     chunks: int = 0
+    tokens: int = 0
     reused: int = 0
     updated: int = 0
     skipped: int = 0
@@ -81,6 +88,7 @@ class EncodeReport:
 
     def __str__(self) -> str:
         chunks = f" in {counted(self.chunks, 'chunk')}" if self.chunks else ""
+        chunks += f" as {counted(self.tokens, 'token')}" if self.tokens else ""
         pruned = f", pruned {self.pruned:,}" if self.pruned else ""
         return (
             f"encoded {self.encoded:,}{chunks}, reused {self.reused:,}, "
@@ -186,13 +194,14 @@ def encode(
     }  # fmt: skip
     with closing(encoder), Store(db) as store:
         chunker = None if chunking is None else Chunker(chunking, encoder)
-        target = store.create_collection(
-            collection, encoder.recipe(), storage, chunking.json if chunking else None
-        )
+        recipe = encoder.recipe()
+        cut = TOKENS if recipe.multivector else chunking.json if chunking else None
+        target = store.create_collection(collection, recipe, storage, cut)
         with store.run("encode", collection, arguments) as counts:
             report = EncodeReport()
             noted = False
-            batches = _Batches(chain(found.problems, reader), costly=encoder.costly)
+            most = _CHARACTERS_OF_TOKENS if recipe.multivector else _CHARACTERS_AT_ONCE
+            batches = _Batches(chain(found.problems, reader), most, costly=encoder.costly)
             with _Writer(store, target, encoder, chunker, report, listeners, strict) as writer:
                 for batch in chain(batches, [None]):
                     # The encoder works on a batch while the one before is written.
@@ -353,8 +362,15 @@ def _prepare(
         stored_options = options_of(recipe, trusted=options.trust_remote_code)
         options = _completed(options, stored_options)
     encoder = load_encoder(model or DEFAULT_MODEL, options, listeners.note)
-    spec = Chunking.from_json(stored) if stored else None
-    return encoder, spec if chunk is None else Chunking.parse(chunk)
+    spec = Chunking.from_json(stored) if stored and stored != TOKENS else None
+    if chunk is not None:
+        spec = Chunking.parse(chunk)
+    if spec is not None and encoder.recipe().multivector:
+        raise UsageError(
+            "--chunk is for one vector a chunk, and with --pooling none there is one a token",
+            hint="leave out one of them, and use another --collection",
+        )
+    return encoder, spec
 
 
 def _stored(db: str | os.PathLike[str], collection: str) -> "tuple[Recipe | None, str | None]":
@@ -389,9 +405,10 @@ class _Batches:
     work an interruption may lose.
     """
 
-    def __init__(self, results: Iterable[Record | Problem], *, costly: bool) -> None:
+    def __init__(self, results: Iterable[Record | Problem], most: int, *, costly: bool) -> None:
         self._results = results
-        self._most = _FIRST_CHARACTERS if costly else _CHARACTERS_AT_ONCE
+        self._limit = most
+        self._most = _FIRST_CHARACTERS if costly else most
 
     def __iter__(self) -> Iterator[list[Record | Problem]]:
         batch: list[Record | Problem] = []
@@ -414,7 +431,7 @@ class _Batches:
         if characters_per_second is not None:
             wanted = int(characters_per_second * _SECONDS_AT_ONCE)
             wanted = max(_FEWEST_CHARACTERS, min(wanted, 4 * self._most))
-            self._most = min(wanted, _CHARACTERS_AT_ONCE)
+            self._most = min(wanted, self._limit)
 
 
 def _weight(record: Record) -> int:
@@ -429,13 +446,14 @@ class _Work:
     """Records that need vectors, on their way through the encoder.
 
     `spans` are how their texts are cut, if they are; `failed` says of those that will get no
-    vector why. `vectors` has a row for each record, or for each of its chunks.
+    vector why. `vectors` has a row for each record, or for each of its chunks; or for each record
+    its tokens.
     """
 
     records: list[Record]
     spans: list[list[Span]] | None
     failed: dict[str, str]
-    vectors: "Future[NDArray[np.float32]]"
+    vectors: "Future[NDArray[np.float32] | list[Tokens]]"
 
 
 class _Writer:
@@ -463,6 +481,7 @@ class _Writer:
         self._strict = strict
         self._seen = store.seen_ids()
         self._thread = ThreadPoolExecutor(1, "encoder") if encoder.costly else None
+        self._per_token = target.recipe.multivector
         self._under_way: tuple[list[Record], _Work] | None = None
         self.replaced = 0
         self.pace: float | None = None
@@ -578,11 +597,16 @@ class _Writer:
             vectors.set_result(self._encode(flat, weight))
         return _Work(taken, spans if self._chunker is not None else None, failed, vectors)
 
-    def _encode(self, inputs: list[Any], weight: int) -> "NDArray[np.float32]":
+    def _encode(self, inputs: list[Any], weight: int) -> "NDArray[np.float32] | list[Tokens]":
         """Encode texts and pictures, which may be mixed."""
         import numpy as np
 
         started = time.perf_counter()
+        if self._per_token:
+            tokens = self._encoder.encode_tokens(inputs)
+            if inputs:
+                self.pace = weight / (time.perf_counter() - started)
+            return tokens
         is_text = np.fromiter((isinstance(item, str) for item in inputs), np.bool_, len(inputs))
         vectors = np.empty((len(inputs), self._encoder.dim), np.float32)
         for chosen in (is_text, ~is_text):
@@ -612,7 +636,11 @@ class _Writer:
         self._report.records += len(kept)
         self._report.reused += len(kept) - len(vectors)
         self._report.encoded += len(vectors)
-        self._report.chunks += sum(isinstance(v, Chunks) and len(v.spans) for v in vectors.values())
+        parts = sum(isinstance(v, Chunks) and len(v.spans) for v in vectors.values())
+        if self._per_token:
+            self._report.tokens += parts
+        else:
+            self._report.chunks += parts
         self._report.truncated = self._encoder.truncated
         self._report.updated += written.changed + written.refreshed
         self.replaced += written.replaced
@@ -628,6 +656,13 @@ class _Writer:
 
         rows = work.vectors.result()
         failed |= work.failed
+        if isinstance(rows, list):
+            for record, tokens in zip(work.records, rows, strict=True):
+                if len(tokens.spans):
+                    vectors[record.hash] = Chunks(*tokens)
+                else:
+                    failed[record.hash] = ""
+            return
         start = 0
         for i, record in enumerate(work.records):
             end = start + (1 if work.spans is None else len(work.spans[i]))

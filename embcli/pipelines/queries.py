@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from embcli.encoders.tokens import Tokens
     from embcli.encoders.transformer import TransformerEncoder
 
 # The store keeps no more.
@@ -130,6 +131,34 @@ class QueryEncoder:
         hashes = [_hash("text", self._prompt, query) for query in queries]
         return self._with_cache(hashes, queries, self._encode_texts)
 
+    def encode_tokens(self, queries: Sequence[str]) -> "list[Tokens]":
+        """Encode texts into the vectors of their tokens, where the space has these.
+
+        Errors are as of `encode`.
+        """
+        for query in queries:
+            if not query.strip():
+                raise UsageError("the query is empty")
+        if self._is_builtin:
+            return self._encoder.encode_tokens(queries, "query")
+        if len(queries) > _FEW_QUERIES:
+            self._dtype = "auto"
+        self._check_known()
+        if self._name != self._recipe.model:
+            _ = self._encoder
+        hashes = [_hash("text", self._prompt, query) for query in queries]
+        return self._tokens_with_cache(hashes, queries)
+
+    def encode_file_tokens(self, path: str | os.PathLike[str]) -> "tuple[list[str], list[Tokens]]":
+        """Read the text in a file and encode its tokens, as a document; both in lists of one.
+
+        Errors are as of `encode_file`.
+        """
+        record = _read_file(path)
+        if record.image is not None:
+            raise UsageError(f"model {self._name!r} takes no pictures", hint="embcli models")
+        return [record.text], self._encoder.encode_tokens([record.text], "document")
+
     def encode_file(self, path: str | os.PathLike[str]) -> "NDArray[np.float32]":
         """Encode what is in a file, a picture or a text, as a document; shape (1, dim).
 
@@ -183,11 +212,45 @@ class QueryEncoder:
         vectors = [found[h] for h in hashes]
         return np.stack(vectors) if vectors else np.empty((0, self._recipe.dim), np.float32)
 
+    def _tokens_with_cache(self, hashes: Sequence[str], queries: Sequence[str]) -> "list[Tokens]":
+        """Do the same for tokens: the cache keeps their places in the last two columns."""
+        import numpy as np
+
+        from embcli.encoders.tokens import Tokens
+
+        width = self._recipe.dim + 2
+        found: dict[str, Tokens] = {}
+        if self._options.cache:
+            for hash, numbers in self._store.cached_queries(self.space, hashes).items():
+                rows = numbers.reshape(-1, width)
+                found[hash] = Tokens(rows[:, :-2], rows[:, -2:].astype(np.int64))
+        missing = {h: item for h, item in zip(hashes, queries, strict=True) if h not in found}
+        if missing:
+            new = dict(zip(missing, self._encode_text_tokens(list(missing.values())), strict=True))
+            found |= new
+            if self._dtype == "float32":
+                self.new |= {
+                    hash: np.hstack([vectors, spans.astype(np.float32)])
+                    for hash, (vectors, spans) in new.items()
+                }
+        return [found[h] for h in hashes]
+
+    def _encode_text_tokens(self, texts: Sequence[str]) -> "list[Tokens]":
+        encoder = self._transformer
+        if self._takes_light_path(encoder, texts):
+            return encoder.encode_tokens_lightly(texts)
+        tokens = encoder.encode_tokens(texts, "query")
+        self.notes = encoder.space_notes()
+        return tokens
+
+    def _takes_light_path(self, encoder: "TransformerEncoder", texts: Sequence[str]) -> bool:
+        facts = self._store.space_facts(self._recipe.hash)
+        agrees = facts is not None and bool(facts.light)
+        return agrees and len(texts) <= _FEW_QUERIES and encoder.light is not None
+
     def _encode_texts(self, texts: Sequence[str]) -> "NDArray[np.float32]":
         encoder = self._transformer
-        facts = self._store.space_facts(self._recipe.hash)
-        agrees = facts is not None and facts.light
-        if agrees and len(texts) <= _FEW_QUERIES and encoder.light is not None:
+        if self._takes_light_path(encoder, texts):
             return encoder.encode_lightly(texts)
         vectors = encoder.encode(texts, "query")
         self.notes = encoder.space_notes()
@@ -205,7 +268,7 @@ class QueryEncoder:
         """The collection's model, made sure to be that."""
         from embcli.encoders.transformer import TransformerEncoder
 
-        options = EncoderOptions()
+        options = options_of(self._recipe) if self._is_builtin else EncoderOptions()
         if not self._is_builtin:
             self._check_known()
             options = replace(
@@ -271,7 +334,7 @@ def keep(db: str | os.PathLike[str], encoder: QueryEncoder) -> None:
     ----------
     db : path
     encoder : QueryEncoder
-        That has been used, and whose store is closed.
+        That has been used, and whose store is closed or only read.
     """
     if encoder.new or encoder.notes:
         newest = dict(list(encoder.new.items())[-_MOST_KEPT:])

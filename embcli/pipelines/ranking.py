@@ -325,16 +325,22 @@ class Ranker:
         threshold: float | None = None,
     ) -> Iterator[list[Found]]:
         """Rank once, by cosine or by both."""
-        near = nearest_in_parts(
-            self._collection, vectors, depth, threshold, self._wanted, self._exact,
-            without=self._without,
-        )  # fmt: skip
+        near = self._near(vectors, depth, threshold)
         for of_query, vector, listed in zip(terms, vectors, near, strict=True):
             dense = _listed(listed, "dense")
             if background is None:
                 yield dense
             else:
                 yield self._fused(of_query, vector, dense, background)
+
+    def _near(
+        self, vectors: "NDArray[np.float32]", depth: int, threshold: float | None
+    ) -> Iterator[list[Found]]:
+        """Find what is nearest to each query."""
+        return nearest_in_parts(
+            self._collection, vectors, depth, threshold, self._wanted, self._exact,
+            without=self._without,
+        )  # fmt: skip
 
     def _fused(
         self,
@@ -372,16 +378,25 @@ class Ranker:
             fused = reciprocal_rank_fusion(ranks, [2 * alpha, 2 - 2 * alpha])
         else:
             values = [[found.score for found in both], [scores.get(id, 0.0) for id in pool]]
+            most = self._most(vector)
             if self.ranking.fusion == "tm2c2":
-                low, high = [-1.0, 0.0], [max(values[0]), max(values[1])]
+                low, high = [-most, 0.0], [max(values[0]), max(values[1])]
             else:
-                low = [_mean_cosine(vector, background), 0.0]
-                high = [1.0, max(*values[1], _LEAST_BM25)]
+                low = [self._typical(vector, background), 0.0]
+                high = [most, max(*values[1], _LEAST_BM25)]
             fused = convex_combination(values, low, high, [alpha, 1 - alpha])
         results = [
             replace(found, score=score) for found, score in zip(both, fused.tolist(), strict=True)
         ]
         return sorted(results, key=lambda found: (-found.score, found.record.id))
+
+    def _most(self, vector: "NDArray[np.float32]") -> float:
+        """Tell the greatest score that there can be; the least is minus that."""
+        return 1.0
+
+    def _typical(self, vector: "NDArray[np.float32]", background: "NDArray[np.float32]") -> float:
+        """Estimate the score that a query has with any odd record."""
+        return _mean_cosine(vector, background)
 
     @property
     def _alpha(self) -> float:

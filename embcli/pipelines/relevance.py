@@ -244,6 +244,11 @@ def calibrate(
         raise UsageError("--qrels and --queries go together")
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
+        if source.recipe.multivector:
+            raise UsageError(
+                f"collection {collection!r} has a vector for every token, and is not ranked by "
+                "cosines to calibrate"
+            )
         profile = Profile(len(source), _neighbours(source))
         judge = Judge(source, profile=profile)
         qualities: list[Quality] = []

@@ -31,7 +31,7 @@ _PATIENCE = 0.3
 
 @dataclass(frozen=True)
 class Hit:
-    """One search result; `score` is a cosine, unless a `Ranking` says otherwise.
+    """One search result; `score` is a cosine or a MaxSim, unless a `Ranking` says otherwise.
 
     In a chunked collection `chunk` is the one that is nearest: its ``number``, ``start``,
     ``end`` and ``text``, which is ``text[start:end]`` of the record's. With a `Ranking` that
@@ -83,6 +83,8 @@ def search(
 ) -> list[list[Hit]]:
     """Find the records nearest to queries by cosine, or as `ranking` says.
 
+    In a multi-vector collection the score is MaxSim, see `embcli.core.maxsim`.
+
     The results are exact, unless the collection is large and was found to be searched well
     through codes: see `nearest`.
 
@@ -102,7 +104,7 @@ def search(
     k : int
         Most hits per query.
     threshold : float, optional
-        Least cosine.
+        Least cosine; in a multi-vector collection, least sum of cosines.
     where : str, optional
         Filter on metadata, see `embcli.store.where`; hits are the k best among the records
         that pass.
@@ -151,6 +153,20 @@ def search(
         encoder = QueryEncoder(store, source, options or QueryOptions(), note)
         wanted = None if where is None else _filter(source, where, note)
         without = set() if like is None else {like}
+        if source.recipe.multivector and (ranking is None or ranking.source != "lexical"):
+            from embcli.pipelines.multivector import search_tokens
+
+            if composition is not None:
+                raise UsageError(
+                    "--plus, --minus, --direction and --given are for one vector a text"
+                )
+            ranked = search_tokens(
+                source, encoder, ranking, k, queries=queries, like=like, like_file=like_file,
+                threshold=threshold, where=where, wanted=wanted, exact=exact, without=without,
+                note=note,
+            )  # fmt: skip
+            keep(db, encoder)
+            return [_rank(found) for found in ranked]
         composer = None
         if composition is not None:
             from embcli.pipelines.composition import Composer

@@ -13,6 +13,9 @@ from embcli.errors import InputError
 from embcli.store.database import Database
 from embcli.store.segments import Place
 
+# The chunking of a multi-vector collection: every token is a chunk.
+TOKENS = '{"unit":"tokens","vectors":"each"}'
+
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
@@ -61,6 +64,15 @@ class Span(NamedTuple):
     end: int
 
 
+class Extent(NamedTuple):
+    """Where vectors of a record lie; what is between the slots may be another's."""
+
+    segment: int
+    first: int
+    last: int
+    record: int
+
+
 class ChunkTable:
     """Where the chunks of records start and end, and where their vectors lie."""
 
@@ -103,6 +115,16 @@ class ChunkTable:
             key: [(Span(*row[1:4]), (row[4], row[5])) for row in group]
             for key, group in groupby(sorted(rows), key=itemgetter(0))
         }
+
+    def extents(self, keys: Iterable[int]) -> list[Extent]:
+        """Tell where the vectors of records lie, in the order of the file."""
+        rows = self._db.all_in(
+            "SELECT segment, min(slot), max(slot), record FROM chunks WHERE record IN ({}) "
+            "GROUP BY record, segment",
+            (),
+            dict.fromkeys(keys),
+        )
+        return sorted(map(Extent._make, rows))
 
     def move(self, moved: Sequence[tuple[int, Place, Place]]) -> None:
         """Follow vectors that `Segments.compact` has moved. Call inside a transaction."""

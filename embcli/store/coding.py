@@ -1,8 +1,9 @@
 """How a collection is searched through compact codes of its vectors."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,9 @@ class Coding:
         Number of vectors at the time.
     chosen : bool
         Whether a user chose the kind; what was decided automatically may be decided again.
+    encoding : mapping, optional
+        Of a multi-vector collection, the arguments of the `embcli.core.muvera.Muvera` whose
+        encodings of records are what `kind` codes.
     """
 
     kind: str | None
@@ -31,11 +35,15 @@ class Coding:
     sample: int = 0
     vectors: int = 0
     chosen: bool = False
+    encoding: Mapping[str, Any] | None = None
 
     @property
     def json(self) -> str:
         """As it is stored."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        stored = asdict(self)
+        if self.encoding is None:
+            del stored["encoding"]  # as it was before there were any
+        return json.dumps(stored, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -1,7 +1,7 @@
 """A collection: records and their vectors, all in one space."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from json import loads
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embcli.core.quantize import Codes
 from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, NothingFoundError, StoreError, UsageError
 from embcli.store import text_index
-from embcli.store.chunks import Chunk, Chunks, ChunkTable, Span
+from embcli.store.chunks import Chunk, Chunks, ChunkTable, Extent, Span
 from embcli.store.coding import Coding
 from embcli.store.database import Database
+from embcli.store.encodings import EncodedBlock, Encodings
 from embcli.store.filters import Filter
 from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.records import Record
@@ -25,6 +27,8 @@ from embcli.store.where import compile_where, parse_field
 
 # Coded in one transaction, in a second or so.
 _SEGMENTS_AT_ONCE = 64
+# Read in one go, where all vectors of records are wanted.
+_VECTORS_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ class Collection:
         self.calibration = calibration
         self._segments = Segments(db, key, recipe.dim, dtype)
         self._chunks = ChunkTable(db)
+        self._encodings = Encodings(db, key)
         self._known = KnownTexts(db, space, dtype, chunking)
 
     def __len__(self) -> int:
@@ -233,6 +238,7 @@ class Collection:
         text_index.remove(self._db, keys)
         if self.chunking is not None:
             self._chunks.remove(keys)
+        self._encodings.clear()
         self._db.execute("DELETE FROM segments WHERE collection = ?", (self._key,))
         self._db.execute("DELETE FROM records WHERE collection = ?", (self._key,))
         return len(keys)
@@ -243,6 +249,7 @@ class Collection:
             moved = self._segments.compact()
             if self.chunking is not None:
                 self._chunks.move(moved)
+            self._encodings.drop_incomplete()
             # A record names the place of its first vector.
             self._db.executemany(
                 "UPDATE records SET segment = ?, slot = ? "
@@ -260,9 +267,10 @@ class Collection:
                 "UPDATE collections SET coding = ? WHERE key = ?",
                 (None if coding is None else coding.json, self._key),
             )
-            before = self.coding and self.coding.kind
-            if before is not None and before != (coding and coding.kind):
+            before = self.coding and (self.coding.kind, self.coding.encoding)
+            if before != (coding and (coding.kind, coding.encoding)):
                 self._segments.remove_codes()
+                self._encodings.clear()
         self.coding = coding
 
     def set_calibration(self, calibration: str) -> None:
@@ -282,13 +290,47 @@ class Collection:
         coded : int
             Number of segments.
         """
-        if self.coding is None or self.coding.kind is None:
+        if self.coding is None or self.coding.kind is None or self.recipe.multivector:
             return 0
         total, coded = 0, _SEGMENTS_AT_ONCE
         while coded == _SEGMENTS_AT_ONCE:
             with self._db.transaction():
                 coded = self._segments.code(self.coding.kind, _SEGMENTS_AT_ONCE)
             total += coded
+        return total
+
+    def update_encodings(
+        self, encode: Callable[[list[NDArray[np.float32]]], Codes], at_once: int = 256
+    ) -> int:
+        """Encode the records that have no encoding, in transactions of a second or so.
+
+        Parameters
+        ----------
+        encode : callable
+            Makes codes of the encodings of some records, given the vectors of each.
+        at_once : int
+            How many records.
+
+        Returns
+        -------
+        encoded : int
+            Number of records.
+        """
+        missing = np.setdiff1d(self.keys(), self._encodings.keys()).tolist()
+        total = 0
+        for start in range(0, len(missing), at_once):
+            with self._db.transaction():
+                # Of what was deleted meanwhile, the key may have another owner.
+                ours = "SELECT key FROM records WHERE +collection = ? AND key IN ({})"
+                part = missing[start : start + at_once]
+                keys = [key for (key,) in self._db.all_in(ours, (self._key,), part)]
+                owners, vectors = [], []
+                for key, of_record in self.vectors_by_key(keys):
+                    owners.append(key)
+                    vectors.append(of_record)
+                if owners:
+                    self._encodings.add(np.array(owners, np.int64), encode(vectors))
+            total += len(owners)
         return total
 
     def prune(self, files: Iterable[str]) -> int:
@@ -379,6 +421,7 @@ class Collection:
             chunks = self._chunks.find(keys).values()
             self._segments.remove(place for of_record in chunks for _, place in of_record)
             self._chunks.remove(keys)
+            self._encodings.remove(keys)
         self._db.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
 
     # Reading
@@ -564,6 +607,44 @@ class Collection:
     def gather(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """Read vectors by place, as in `Block`, in the order asked for, shape (n, dim)."""
         return self._segments.gather(places)
+
+    def keys(self) -> NDArray[np.int64]:
+        """List the keys of all records, in no order."""
+        rows = self._db.all("SELECT key FROM records WHERE collection = ?", (self._key,))
+        return np.array([key for (key,) in rows], np.int64)
+
+    def keys_of(self, ids: Iterable[str]) -> dict[str, int]:
+        """Look up the keys of records by id; ids that are not there are left out."""
+        return {id: old.key for id, old in self._stored_by_id(ids).items()}
+
+    def vectors_by_key(self, keys: Iterable[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Read all vectors of some records of a chunked collection, in the order of the file.
+
+        Yields
+        ------
+        key : int
+        vectors : float32 array, shape (n, dim)
+            In the order stored.
+        """
+        extents: dict[int, list[Extent]] = {}
+        for extent in self._chunks.extents(keys):
+            extents.setdefault(extent.record, []).append(extent)
+        part: list[Extent] = []
+        count = 0
+        for number, of_record in enumerate(extents.values(), 1):
+            part += of_record
+            count += sum(extent.last + 1 - extent.first for extent in of_record)
+            if count >= _VECTORS_AT_ONCE or number == len(extents):
+                yield from self._segments.read_records(sorted(part)).items()
+                part, count = [], 0
+
+    def scan_encodings(self, size: int) -> Iterator[EncodedBlock]:
+        """Stream the encodings of records; see `Encodings.scan`."""
+        return self._encodings.scan(size)
+
+    def encoded_keys(self) -> NDArray[np.int64]:
+        """List the keys of the records that have encodings, in no order."""
+        return self._encodings.keys()
 
     def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """List the keys and places of all vectors, each of shape (n,); see `Block`."""

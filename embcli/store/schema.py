@@ -177,4 +177,30 @@ def step_4_calibration(db: Database) -> None:
     db.table("collections").add_column("calibration", str)
 
 
-STEPS: tuple[Step, ...] = (step_1_foundation, step_2_chunks, step_3_codes, step_4_calibration)
+def step_5_encodings(db: Database) -> None:
+    """One encoding for all vectors of a record, some hundred records a row."""
+    # `first` and `last` bound the keys of the records, so that a deleted one is found.
+    db.table("encodings").create(
+        {
+            "key": int,
+            "collection": int,
+            "first": int,
+            "last": int,
+            "kind": str,
+            "keys": bytes,
+            "codes": bytes,
+        },
+        pk="key",
+        not_null={"collection", "first", "last", "kind", "keys", "codes"},
+        foreign_keys=[("collection", "collections", "key")],
+    )
+    db.table("encodings").create_index(["collection", "first", "last"])
+
+
+STEPS: tuple[Step, ...] = (
+    step_1_foundation,
+    step_2_chunks,
+    step_3_codes,
+    step_4_calibration,
+    step_5_encodings,
+)

@@ -1,6 +1,6 @@
 """Vectors on disk: about a thousand to a blob, each slot naming its record."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
@@ -269,6 +269,36 @@ class Segments:
                     vectors[row] = np.frombuffer(blob.read(width), self._dtype)
         return vectors
 
+    def read_records(
+        self, extents: Sequence[tuple[int, int, int, int]]
+    ) -> dict[int, NDArray[np.float32]]:
+        """Read all vectors of some records, by record, each of shape (n, dim).
+
+        Parameters
+        ----------
+        extents : sequence of (segment, first slot, last slot, record)
+            As `ChunkTable.extents` gives them, by segment.
+        """
+        parts: dict[int, list[NDArray[np.float32]]] = {}
+        width = self._dim * self._dtype.itemsize
+        for segment, group in groupby(extents, key=lambda extent: extent[0]):
+            with (
+                self._db.blob("segments", "slots", segment) as slots,
+                self._db.blob("segments", "vectors", segment) as blob,
+            ):
+                owners = np.frombuffer(slots.read(), KEY)
+                for _, first, last, record in group:
+                    blob.seek(first * width)
+                    count = last + 1 - first
+                    rows = np.frombuffer(blob.read(count * width), self._dtype)
+                    own = owners[first : last + 1] == record
+                    vectors = rows.reshape(count, self._dim)[own]
+                    parts.setdefault(record, []).append(vectors.astype(np.float32, copy=False))
+        return {
+            record: several[0] if len(several) == 1 else np.concatenate(several)
+            for record, several in parts.items()
+        }
+
     def code(self, kind: str, limit: int) -> int:
         """Code segments that have no codes of a kind; return how many. Call in a transaction.
 
@@ -374,7 +404,7 @@ class Segments:
 
 
 class _Pool:
-    """Joins small blocks: to score a block costs something however small it is."""
+    """Joins small blocks, in their order: to score a block costs something however small it is."""
 
     def __init__(self) -> None:
         self._blocks: list[Block] = []
@@ -383,6 +413,7 @@ class _Pool:
     def add(self, block: Block) -> Iterator[Block]:
         """Take a block; give those that are large enough."""
         if len(block.keys) >= _POOLED:
+            yield from self.rest()
             yield block
             return
         self._blocks.append(block)

@@ -18,6 +18,7 @@ import embcli
 from embcli.encoders.recipe import Recipe
 from embcli.errors import StoreError, UsageError
 from embcli.store import filters, text_index
+from embcli.store.chunks import TOKENS
 from embcli.store.coding import Coding
 from embcli.store.collection import Collection
 from embcli.store.database import Database
@@ -26,6 +27,7 @@ from embcli.store.segments import DTYPES
 
 # Of vectors of queries the newest are kept: at 1,024 components these take 40 MB.
 _QUERIES_KEPT = 10_000
+_QUERY_BYTES_KEPT = 10_000 * 4 * 1024
 _QUERY_DTYPE = np.dtype("<f4")
 
 
@@ -35,7 +37,8 @@ class CollectionInfo:
 
     `vectors` are those of the records that are there: as many as these, or more if texts are
     cut into chunks, as `chunking` says. `coded` is how many vectors have codes, those deleted
-    and not yet compacted among them; `coding` says how they are used.
+    and not yet compacted among them, or in a multi-vector collection how many records have an
+    encoding; `coding` says how they are used.
     """
 
     name: str
@@ -50,6 +53,11 @@ class CollectionInfo:
     chunking: str | None
     coded: int
     coding: Coding | None
+
+    @property
+    def multivector(self) -> bool:
+        """Whether every token has a vector."""
+        return self.chunking == TOKENS
 
 
 @dataclass(frozen=True)
@@ -176,7 +184,9 @@ class Store:
                         END,
                    c.chunking,
                    (SELECT coalesce(sum(count), 0) FROM segments JOIN codes
-                        ON codes.segment = segments.key WHERE collection = c.key),
+                        ON codes.segment = segments.key WHERE collection = c.key)
+                   + (SELECT coalesce(sum(length(keys)), 0) / 8 FROM encodings
+                       WHERE collection = c.key),
                    c.coding
               FROM collections AS c JOIN spaces AS s ON s.key = c.space
              ORDER BY c.name
@@ -392,6 +402,13 @@ class Store:
                 "DELETE FROM queries WHERE key <= "
                 "(SELECT key FROM queries ORDER BY key DESC LIMIT 1 OFFSET ?)",
                 (_QUERIES_KEPT,),
+            )
+            # Those of several vectors are larger.
+            self._db.execute(
+                "DELETE FROM queries WHERE key <= (SELECT max(key) FROM (SELECT key, "
+                "sum(length(vector)) OVER (ORDER BY key DESC) AS bytes FROM queries) "
+                "WHERE bytes > ?)",
+                (_QUERY_BYTES_KEPT,),
             )
 
     # The whole file
