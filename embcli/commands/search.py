@@ -57,7 +57,7 @@ def place(source: str, explanation: dict[str, Any]) -> str:
 def matches(explanation: dict[str, Any]) -> str:
     """Show what each token of the query has found: cat → cats 0.83, sat → sits 0.71."""
     return ", ".join(
-        f"{row['token']} → {row['match']} {plain(round(row['cosine'], 2))}"
+        f"{plain(row['token'])} → {plain(row['match'])} {row['cosine']:.2f}"
         for row in explanation["dense"]["tokens"]
     )
 
