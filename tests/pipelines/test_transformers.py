@@ -11,6 +11,7 @@ from embcli.encoders import EncoderOptions, load_encoder
 from embcli.errors import ModelError, UsageError
 from embcli.pipelines import encode as pipeline
 from embcli.pipelines.chunking import Chunker, Chunking, pieces
+from embcli.pipelines.composition import Composition
 from embcli.pipelines.encode import Listeners
 from embcli.pipelines.queries import QueryOptions
 from tests import models
@@ -574,6 +575,26 @@ def test_pictures_get_the_vectors_of_sentence_transformers(built_clip, photos):
     pictures = [Image.open(name).convert("RGB") for name in names]
     expected = SentenceTransformer(str(built_clip), device="cpu").encode(pictures)
     np.testing.assert_allclose(vectors(names), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pictures_and_texts_are_composed(built_clip, photos, home):
+    """A query in words, moved towards a picture that is in no collection."""
+    encode(photos, model=str(built_clip), options=EncoderOptions(dtype="float32"))
+    shutil.copy(photos / "p1.png", home / "other.png")
+    encoder = load_encoder(str(built_clip), EncoderOptions(dtype="float32"))
+    from PIL import Image
+
+    (text,) = encoder.encode(["a warm cat"], "query")
+    (picture,) = encoder.encode([Image.open("other.png").convert("RGB")])
+    query = text / np.linalg.norm(text) + 0.7 * picture / np.linalg.norm(picture)
+    names = [f"photos/p{n}.{s}" for n, s in enumerate(("jpg", "png", "webp", "png"))]
+    rows = vectors([*names, "photos/note.txt:1"])
+    cosines = rows @ query / np.linalg.norm(rows, axis=1) / np.linalg.norm(query)
+    (hits,) = search("a warm cat", composition=Composition(plus=("@other.png:0.7",)))
+    expected = dict(zip([*names, "photos/note.txt:1"], cosines.tolist(), strict=True))
+    assert {hit.id: hit.score for hit in hits} == pytest.approx(expected, abs=1e-4)
+    (by_picture,) = search(like_file="other.png", composition=Composition(plus=("a warm cat",)))
+    assert len(by_picture) == 5
 
 
 def test_a_damaged_picture_is_named_and_the_rest_kept(built_clip, photos, run):
