@@ -124,8 +124,10 @@ def main() -> None:
                PEERS[peer] + FIND]
         for peer in peers
     }  # fmt: skip
-    for side, command in sides.items():
-        print(f"{side}: {' '.join(cold(command)[1].split()[:5])} …")
+    found = {side: cold(command)[1].split() for side, command in sides.items()}
+    best = found["embcli --exact"]
+    for side, ids in found.items():
+        print(f"{side}: {len(set(best).intersection(ids))} of the {K} nearest")
     costs = alternate(
         {side: lambda command=command: cold(command)[0] for side, command in sides.items()},
         arguments.runs,
