@@ -178,9 +178,14 @@ def options_of(recipe: "Recipe", *, trusted: bool = False) -> EncoderOptions:
     Raises
     ------
     ModelError
-        The recipe needs more trust than it has.
+        The recipe needs more trust than it has, or its vectors were imported.
     """
     settings = recipe.settings
+    if "imported" in settings:
+        raise ModelError(
+            f"the vectors of {recipe.model!r} were imported: there is no model to make more of them",
+            hint="embcli import",
+        )
     if "prompts" not in settings:
         return EncoderOptions()
     # What transformers takes can make it load code or unpickle objects, too.
