@@ -22,7 +22,7 @@ from embcli.options import (
 from embcli.output import Column, Output, SkippedLog
 
 PANEL = "Work"
-ORDER = 15
+ORDER = 12
 EXAMPLE = "embcli import examples/words.vec -c words"
 REPORT = tuple(
     Column(name, name)

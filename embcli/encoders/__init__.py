@@ -183,7 +183,7 @@ def options_of(recipe: "Recipe", *, trusted: bool = False) -> EncoderOptions:
     settings = recipe.settings
     if "imported" in settings:
         raise ModelError(
-            f"the vectors of {recipe.model!r} were imported: there is no model to make more of them",
+            f"the vectors of {recipe.model!r} were imported: there is no model to make more",
             hint="embcli import",
         )
     if "prompts" not in settings:

@@ -150,12 +150,11 @@ def import_vectors(
         report.dim = _common_dim(surveys)
         recipe = _recipe(surveys, model, space, trust, trust_remote_code, listeners)
         _check_range(surveys, db, collection, storage)
+        sidecar = None if options.sidecar is None else os.fspath(options.sidecar)
         arguments = {
             "files": [os.fspath(file) for file in files], "model": model, "space": space,
-            "read": asdict(options),
+            "read": asdict(options) | {"sidecar": sidecar},
         }  # fmt: skip
-        if options.sidecar is not None:
-            arguments["read"]["sidecar"] = os.fspath(options.sidecar)
         with Store(db) as store:
             target = store.create_collection(collection, recipe, storage)
             with store.run("import", collection, arguments) as counts:

@@ -41,15 +41,16 @@ class JsonlReader:
         names = list(dict.fromkeys(field for row in rows for field in row))
         require(name, options.vector_field, names)
         vectors = [field for field in names if any(as_vector(row.get(field)) for row in rows)]
-        self._field = options.vector_field or find_name(vectors, VECTOR_NAMES) or _only(vectors)
-        if not self._field:
+        field = options.vector_field or find_name(vectors, VECTOR_NAMES) or _only(vectors)
+        if field is None:
             raise InputError(
                 f"{name}: no field looks like a vector (there are: {', '.join(names[:12])})",
                 hint="--vector-field",
             )
-        others = [field for field in names if field != self._field]
+        self._field = field
+        others = [name for name in names if name != field]
         self._fields = Fields.found(name, others, options.id_field, options.text_fields)
-        first = next((v for row in rows if (v := as_vector(row.get(self._field)))), [])
+        first = next((v for row in rows if (v := as_vector(row.get(field)))), [])
         check_shape(name, len(rows), len(first))
         self.dim = len(first)
 

@@ -107,9 +107,7 @@ def _metadata(path: Path, options: VectorOptions) -> Iterator[Label]:
     name = base_name(path)
     number, first = next(lines, (0, ""))
     if "\t" not in first:
-        seen: set[str] = set()
-        distinct = not any(line in seen or seen.add(line) for _, line in _lines(path))
-        seen.clear()
+        distinct = _are_distinct(line for _, line in _lines(path))
         if number == 0:
             return
         while True:
@@ -133,6 +131,15 @@ def _metadata(path: Path, options: VectorOptions) -> Iterator[Label]:
         id, text, meta = fields.split(from_cells(row, fields))
         meta = {field.removeprefix(_PREFIX): value for field, value in meta.items()}
         yield Label(id or f"{name}:{number}", text, meta)
+
+
+def _are_distinct(lines: Iterator[str]) -> bool:
+    seen: set[str] = set()
+    for line in lines:
+        if line in seen:
+            return False
+        seen.add(line)
+    return True
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

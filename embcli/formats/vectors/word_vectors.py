@@ -130,7 +130,8 @@ class TextReader(_Reader):
         example = next(line for line in lines if line.count(self._separator) == dim)
         if not all(map(is_number, example.split(self._separator)[1:])):
             raise InputError(
-                f"{self._source.name}: expected words with numbers after them, found {shown(example)}"
+                f"{self._source.name}: expected words with numbers after them, "
+                f"found {shown(example)}"
             )
         return dim
 
@@ -284,9 +285,7 @@ class _Entries:
         number = self._done + taken + 1
         name = self._stream.name
         if space < 0 and len(data) >= _LONGEST_TOKEN:
-            return InputError(
-                f"{name}: word {number:,} does not end: the file is damaged before it"
-            )
+            return InputError(f"{name}: word {number:,} has no end: the file is damaged before it")
         return InputError(
             f"{name}: it ends within entry {number:,} of {self._declared:,} (truncated?)"
         )
