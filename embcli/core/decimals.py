@@ -27,7 +27,7 @@ def parse_decimals(
     Parameters
     ----------
     data : bytes
-        At least `PADDING` bytes precede the first number, one follows the last.
+        At least `PADDING` bytes precede the first number, and two follow the last.
     starts, ends : int64 array, shape (n,)
         Where each number begins, and where it has ended.
 
@@ -54,7 +54,7 @@ def parse_decimals(
     digit = characters[first] - np.uint8(ord("0"))
     length = ends - first - 2  # of what follows the point
     parsed = (digit < 10) & (length > 0) & (length <= _MOST_DIGITS)
-    parsed &= characters[np.minimum(first + 1, len(data) - 1)] == ord(".")
+    parsed &= characters[first + 1] == ord(".")
     length = np.clip(length, 0, _MOST_DIGITS + 1)
     number, wrong = _digits(words[ends - 8], np.minimum(length, 8))
     if len(length) and length.max() > 8:

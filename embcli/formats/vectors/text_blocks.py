@@ -45,9 +45,12 @@ def parse_block(lines: bytes, dim: int, separator: bytes = b" ") -> Block:
     lines = lines.replace(b"\r\n", b"\n")
     while separator + b"\n" in lines:  # as word2vec and fastText end their lines
         lines = lines.replace(separator + b"\n", b"\n")
-    data = b"0" * PADDING + lines
+    data = b"".join((b"0" * PADDING, lines, b"  "))
+    del lines
     characters = np.frombuffer(data, np.uint8)
-    cuts = np.flatnonzero((characters == ord(separator)) | (characters == _NEWLINE))
+    is_cut = characters == ord(separator)
+    is_cut |= characters == _NEWLINE
+    cuts = np.flatnonzero(is_cut[:-2])
     line_ends = np.flatnonzero(characters[cuts] == _NEWLINE)
     line_starts = np.concatenate(([PADDING], cuts[line_ends] + 1))
     fields = np.diff(line_ends, prepend=-1)  # with the token's own

@@ -3,10 +3,12 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embcli.errors import InputError, counted
 from embcli.formats import Problem
@@ -75,7 +77,7 @@ class _Reader:
                 yield word or Problem(self._source.name, place, "the word is empty")
 
     def _batches(
-        self, tokens: list[bytes], vectors: Any, places: list[int], unit: str
+        self, tokens: list[bytes], vectors: NDArray[np.float32], places: list[int], unit: str
     ) -> Iterator[VectorBatch | Problem]:
         words: list[str] = []
         rows: list[int] = []
@@ -138,6 +140,7 @@ class TextReader(_Reader):
     def __iter__(self) -> Iterator[VectorBatch | Problem]:
         """Give batches; see `VectorReader`."""
         done, place = 0, 1 + self._has_header
+        held: list[tuple[list[bytes], NDArray[np.float32], list[int]]] = []
         with open_source(self._source) as stream:
             for lines in _line_blocks(stream, skip_first=self._has_header):
                 wanted = None if self.count is None else self.count - done
@@ -156,13 +159,30 @@ class TextReader(_Reader):
                     vectors = vectors[good]
                 done += len(good)
                 place += len(block.tokens)
-                yield from self._batches(tokens, vectors, places, "line")
+                held.append((tokens, vectors, places))
+                if sum(len(part) for part, _, _ in held) >= rows_at_once(self.dim):
+                    yield from self._joined(held)
+                    held.clear()
                 if self._options.limit is not None and done >= self._options.limit:
-                    return
-        if self._declared is not None and done != self._declared:
+                    break
+        yield from self._joined(held)
+        expected = self._declared if self._options.limit is None else self.count
+        if expected is not None and self._declared is not None and done != expected:
             raise InputError(
                 f"{self._source.name}: its first line promises {counted(self._declared, 'vector')}"
                 f" of {self.dim} components, found {done:,}"
+            )
+
+    def _joined(
+        self, held: list[tuple[list[bytes], NDArray[np.float32], list[int]]]
+    ) -> Iterator[VectorBatch | Problem]:
+        if held:
+            tokens, vectors, places = zip(*held, strict=True)
+            yield from self._batches(
+                list(chain.from_iterable(tokens)),
+                np.concatenate(vectors),
+                list(chain.from_iterable(places)),
+                "line",
             )
 
     def _is_blank(self, token: bytes, lines: bytes, row: int) -> bool:
