@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ class SafetensorsReader:
             rows = to_float32(stored)
             ids, texts, metas = labels.take(len(rows))
             if own:
-                records = [line for line, _ in zip(lines, range(len(rows)), strict=False)]
+                records = list(islice(lines, len(rows)))
                 if len(records) < len(rows):
                     raise InputError(f"{self._name}: it has fewer records than vectors")
                 ids = [str(record["id"]) for record in records]

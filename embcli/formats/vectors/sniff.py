@@ -12,7 +12,7 @@ from embcli.formats import tabular
 from embcli.formats.inputs import COMPRESSIONS, Source
 from embcli.formats.source import open_source
 from embcli.formats.vectors.text_blocks import is_number
-from embcli.formats.vectors.word_vectors import parse_header
+from embcli.formats.vectors.word_vectors import first_lines, parse_header
 from embcli.store.database import APPLICATION_ID
 
 _MAGIC = {
@@ -103,15 +103,16 @@ def _archive(name: str) -> str:
 
 def _text(name: str) -> str:
     with open_source(Source(name, Path(name))) as stream:
-        sample = stream.sample
-    first, _, rest = sample.partition(b"\n")
-    first = first.rstrip()
+        first, _, rest = stream.sample.partition(b"\n")
+        if (header := parse_header(first)) is not None:
+            return "word2vec-binary" if _is_binary(rest, header[1]) else "word2vec"
+        lines = first_lines(stream, 100)
+    sample = b"\n".join([*lines, b""])
+    first = lines[0]
     if sample.lstrip()[:1] == b"{":
         return "jsonl"
     if sample.lstrip()[:1] == b"[" and _begins_json(sample):
         raise InputError(f"{name}: one JSON array; expected an object a line", hint="jq -c '.[]'")
-    if (header := parse_header(first)) is not None:
-        return "word2vec-binary" if _is_binary(rest, header[1]) else "word2vec"
     tabbed = first.split(b"\t")
     if len(tabbed) > 1 and all(map(is_number, tabbed)):
         return "projector"
@@ -133,8 +134,10 @@ def _text(name: str) -> str:
 
 def _is_binary(rest: bytes, dim: int) -> bool:
     """Whether what follows a header is not a word and numbers in decimals."""
-    line = rest.partition(b"\n")[0]
+    line, end, _ = rest.partition(b"\n")
     fields = line.split()[1 : 1 + dim]
+    if not end:
+        fields = fields[:-1]  # which the end of the sample may have cut
     if fields and all(map(is_number, fields)):
         return False
     return any(byte >= 0x80 or (byte < 32 and byte not in _TEXT_CONTROLS) for byte in line)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.decimals import PADDING, parse_decimals
+from embcli.errors import counted
 
 _NEWLINE = ord("\n")
 _SHOWN = 40
@@ -76,7 +77,9 @@ def parse_block(lines: bytes, dim: int, separator: bytes = b" ") -> Block:
     with np.errstate(over="ignore"):
         vectors[rows] = values.reshape(-1, dim)
     for row in np.flatnonzero(~long_enough).tolist():
-        problems[row] = f"expected a token and {dim} numbers, found {fields[row]} fields"
+        problems[row] = (
+            f"expected a token and {dim} numbers, found {counted(int(fields[row]), 'field')}"
+        )
     for row in np.flatnonzero(fields > dim + 1).tolist():
         if _is_ragged(tokens[row].split(separator)[1:]):
             problems[row] = f"expected {dim} numbers, found {fields[row] - 1}"

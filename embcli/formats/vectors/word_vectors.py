@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ _FLOAT = np.dtype("<f4")
 
 def parse_header(line: bytes) -> tuple[int, int] | None:
     """Read the header of word2vec's files, number of words and components; None if it is none."""
-    fields = line.split()
+    fields = line.strip().split(b" ")
     if len(fields) != 2 or not all(field.isdigit() and len(field) < 19 for field in fields):
         return None
     return int(fields[0]), int(fields[1])
@@ -106,9 +106,7 @@ class TextReader(_Reader):
     def __init__(self, path: str | os.PathLike[str], options: VectorOptions) -> None:
         super().__init__(path, options)
         with open_source(self._source) as stream:
-            lines = stream.sample.split(b"\n")
-        # The last line may be cut off.
-        lines = [line.rstrip() for line in (lines[:-1] or lines)[: _LINES_LOOKED_AT + 1]]
+            lines = first_lines(stream, _LINES_LOOKED_AT + 1)
         header = parse_header(lines[0]) if lines else None
         self._declared = header and header[0]
         self._has_header = header is not None
@@ -124,16 +122,18 @@ class TextReader(_Reader):
         self.count = self._limited(self._declared)
 
     def _common_dim(self, lines: list[bytes]) -> int:
-        """How many numbers most lines have after the first field; of equals the fewest."""
-        lengths = Counter(line.count(self._separator) for line in lines)
+        """How many numbers most lines end in, after the first field."""
+        lengths = Counter(
+            sum(1 for _ in takewhile(is_number, reversed(line.split(self._separator)[1:])))
+            for line in lines
+        )
         if not lengths:
             return 0
-        dim = min(lengths, key=lambda length: (-lengths[length], length))
-        example = next(line for line in lines if line.count(self._separator) == dim)
-        if not all(map(is_number, example.split(self._separator)[1:])):
+        dim = lengths.most_common(1)[0][0]
+        if dim == 0:
             raise InputError(
                 f"{self._source.name}: expected words with numbers after them, "
-                f"found {shown(example)}"
+                f"found {shown(lines[0])}"
             )
         return dim
 
@@ -207,6 +207,23 @@ def _line_blocks(stream: ByteStream, *, skip_first: bool) -> Iterator[bytes]:
             yield lines
     if rest and not skip_first:
         yield rest + b"\n"
+
+
+def first_lines(stream: ByteStream, count: int) -> list[bytes]:
+    """Read the first lines of a stream, without white space at their ends.
+
+    Not so many where they are long; but one at least, up to the longest that is read.
+    """
+    data = b""
+    while len(data) < _LONGEST_LINE and (more := stream.read(_BLOCK)):
+        data += more
+        if b"\n" in data:
+            break
+    *lines, last = data.split(b"\n")
+    whole = lines if lines else [last]
+    if len(data) < _BLOCK and last:
+        whole = [*lines, last]  # the stream has ended
+    return [line.rstrip() for line in whole[:count]]
 
 
 def _first_lines(lines: bytes, count: int) -> bytes:
