@@ -7,7 +7,7 @@ stores it, with a full-text index of the words. "embcli, reading alone" is the r
 store. Claims: text at least 2x faster in CPU time with storing and all, binary reading at least
 2x; and less memory, which does not grow with the file.
 
-    python benchmarks/import_vectors.py --peers-python /tmp/gensim/bin/python
+    python benchmarks/import.py --peers-python /tmp/gensim/bin/python
 """
 
 import argparse
@@ -47,8 +47,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         count = str(arguments.words)
         files = write(folder, arguments.words, arguments.dim)
+        peer = [arguments.peers_python, "-c"]
         for kind, file in files.items():
-            peer = [arguments.peers_python, "-c"]
             sides = {
                 "embcli import": lambda file=file: imported(file),
                 "embcli, reading alone": lambda file=file: cold(
@@ -97,7 +97,7 @@ def write(folder: Path, count: int, dim: int) -> dict[str, Path]:
             block = words[start : start + BLOCK]
             vectors = rng.standard_normal((len(block), dim), np.float32) * np.float32(0.1)
             for word, row in zip(block, vectors, strict=True):
-                text.write(f"{word} {' '.join(['%.6f' % number for number in row.tolist()])}\n")
+                text.write(f"{word} {' '.join([f'{number:.6f}' for number in row.tolist()])}\n")
                 binary.write(word.encode() + b" " + row.tobytes())
     return files
 
