@@ -49,7 +49,7 @@ def build_app() -> typer.Typer:
         for found in pkgutil.iter_modules(embcli.commands.__path__)
     )
     for module in sorted(modules, key=lambda module: module.ORDER):
-        name = module.__name__.rpartition(".")[2]
+        name = module.__name__.rpartition(".")[2].removesuffix("_")  # import_ is `import`
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, rich_help_panel=module.PANEL)
         else:

@@ -49,7 +49,9 @@ def stored(run, examples):
 
 
 def test_every_module_in_commands_is_a_command():
-    found = {path.stem for path in (ROOT / "embcli" / "commands").glob("[!_]*.py")}
+    found = {
+        path.stem.removesuffix("_") for path in (ROOT / "embcli" / "commands").glob("[!_]*.py")
+    }
     assert {path[0] for path in COMMANDS} == found
 
 

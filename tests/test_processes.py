@@ -249,3 +249,50 @@ def test_memory_does_not_grow_with_the_input(home):
         words = [sys.executable, "-c", code, "encode", "m.jsonl", "-q", "-d", f"m{size}.db"]
         peaks.append(int(subprocess.run(words, capture_output=True, text=True).stdout))
     assert peaks[1] < peaks[0] + 60_000, peaks
+
+
+def word_vectors(path, count, dim):
+    rows = np.random.default_rng(count).standard_normal((1000, dim), np.float32)
+    with open(path, "wb") as file:
+        file.write(f"{count} {dim}\n".encode())
+        for n in range(count):
+            file.write(f"w{n} ".encode() + rows[n % 1000].tobytes())
+
+
+def test_an_import_killed_again_and_again_then_finished(home):
+    word_vectors("w.bin", 40_000, 50)
+    finish("import", "w.bin", "-d", "whole.db")
+    rng = random.Random(2)
+    seen = set()
+    for _ in range(6):
+        process = start("import", "w.bin", "-d", "killed.db")
+        time.sleep(rng.uniform(0.3, 1.3))
+        process.kill()
+        process.communicate()
+        if os.path.exists("killed.db"):
+            connection = sqlite3.connect("killed.db")
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            if connection.execute("PRAGMA user_version").fetchone() == (VERSION,):
+                seen.add(connection.execute("SELECT count(*) FROM records").fetchone()[0])
+            connection.close()
+    assert seen - {0}, "no kill came after a commit"
+    finish("import", "w.bin", "-d", "killed.db")
+    records, vectors = contents("killed.db")
+    expected_records, expected_vectors = contents("whole.db")
+    assert records == expected_records
+    np.testing.assert_array_equal(vectors, expected_vectors)
+    assert {path.name for path in home.iterdir()} == {"w.bin", "whole.db", "killed.db"}
+
+
+def test_memory_does_not_grow_with_imported_vectors(home):
+    """20 MB of vectors and 200 MB take about the same, but for SQLite's cache."""
+    peaks = []
+    for count in (5_000, 50_000):
+        word_vectors("w.bin", count, 1000)
+        code = (
+            "import resource, sys; from embcli.cli import main; assert main(sys.argv[1:]) == 0; "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        words = [sys.executable, "-c", code, "import", "w.bin", "-q", "-d", f"m{count}.db"]
+        peaks.append(int(subprocess.run(words, capture_output=True, text=True).stdout))
+    assert peaks[1] < peaks[0] + 90_000, peaks

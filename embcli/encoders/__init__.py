@@ -203,9 +203,14 @@ def options_of(recipe: "Recipe", *, trusted: bool = False) -> EncoderOptions:
     Raises
     ------
     ModelError
-        The recipe needs more trust than it has.
+        The recipe needs more trust than it has, or its vectors were imported.
     """
     settings = recipe.settings
+    if "imported" in settings:
+        raise ModelError(
+            f"the vectors of {recipe.model!r} were imported: there is no model to make more",
+            hint="embcli import",
+        )
     if "prompts" not in settings:
         return EncoderOptions(pooling="none" if recipe.multivector else None)
     # What transformers takes can make it load code or unpickle objects, too.

@@ -28,7 +28,8 @@ class Recipe:
     -----
     Where the weights have a fingerprint, the model's name and revision are labels that tell
     where to find them, and no part of the identity: a model moved to another folder, or fetched
-    from the hub by another machine, still makes the same space.
+    from the hub by another machine, still makes the same space. So it is with vectors that were
+    imported, whose file may be renamed.
     """
 
     settings: Mapping[str, Any]
@@ -50,7 +51,8 @@ class Recipe:
 
     @property
     def _identity(self) -> dict[str, Any]:
-        labels = _LABELS if self.settings.get("weights") else ()
+        known = self.settings.get("weights") or self.settings.get("imported")
+        labels = _LABELS if known else ()
         return {key: value for key, value in self.settings.items() if key not in labels}
 
     @property

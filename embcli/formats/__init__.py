@@ -24,13 +24,14 @@ class Item:
 class Problem:
     """A record, or the rest of a file, that was not read.
 
-    `kind` is "empty" for a record that is well formed but has no text; it has an `id`.
+    `kind` is "empty" for a record that is well formed but has no text; it has an `id`. It is
+    "repeated" for a vector whose id was read before.
     """
 
     source: str
     line: int
     message: str
-    kind: Literal["malformed", "empty"] = "malformed"
+    kind: Literal["malformed", "empty", "repeated"] = "malformed"
     id: str | None = None
 
     def __str__(self) -> str:

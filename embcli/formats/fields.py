@@ -60,7 +60,7 @@ class FieldMap:
         if not text or text.isspace():
             return Problem(source, item.line, f"record {id!r} has no text", "empty", id)
         record = Record(id, text, meta, f"{source}:{item.line}")
-        problem = _unstorable(record)
+        problem = unstorable(record)
         return Problem(source, item.line, problem) if problem else record
 
     def _wrong_field(self, fields: dict[str, Any]) -> str | None:
@@ -189,7 +189,7 @@ def _guess_id(rows: Sequence[dict[str, Any]], text: tuple[str, ...]) -> tuple[st
     return None, ""
 
 
-def _unstorable(record: Record) -> str | None:
+def unstorable(record: Record) -> str | None:
     """Say what of a record has no place in UTF-8 or JSON."""
     try:
         for part in (record.text, record.id, record.meta_json):

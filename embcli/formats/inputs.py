@@ -125,7 +125,7 @@ def expand(
             inputs._scopes.append(STDIN.__eq__)
         else:
             paths = _paths(argument, inputs, may_be_empty, images)
-            found = {(name := _name(path, inputs.base)): Source(name, path) for path in paths}
+            found = {(name := name_below(path, inputs.base)): Source(name, path) for path in paths}
         for name, source in found.items():
             sources.setdefault(name, source)
     inputs.sources = list(sources.values())
@@ -133,7 +133,7 @@ def expand(
 
 
 def _paths(argument: str, inputs: Inputs, may_be_empty: bool, images: bool) -> list[Path]:
-    name = _name(argument, inputs.base)
+    name = name_below(argument, inputs.base)
     if os.path.isdir(argument):
         inputs._scopes.append(lambda other: _is_below(other, name))
         known = _walk(argument, inputs)
@@ -174,7 +174,7 @@ def _without_pictures(
 
 def _walk(directory: str, inputs: Inputs) -> list[Path]:
     def unreadable(error: OSError) -> None:
-        name = _name(error.filename, inputs.base)
+        name = name_below(error.filename, inputs.base)
         inputs.problems.append(Problem(name, 0, f"cannot be read ({error.strerror})"))
 
     known: list[Path] = []
@@ -191,7 +191,8 @@ def _walk(directory: str, inputs: Inputs) -> list[Path]:
     return known
 
 
-def _name(path: str | os.PathLike[str], base: str) -> str:
+def name_below(path: str | os.PathLike[str], base: str) -> str:
+    """Name a file by its path from a folder, or by its full path if it is not below it."""
     absolute = os.path.abspath(path)
     relative = os.path.relpath(absolute, base)
     outside = relative == ".." or relative.startswith(f"..{os.sep}")

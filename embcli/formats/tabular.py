@@ -30,7 +30,6 @@ def read(
     header : bool
         Whether the first row names the columns; they are called "1", "2", ... if not.
     """
-    csv.field_size_limit(_LONGEST_FIELD)
     if delimiter == "\\t":  # what people type in a shell
         delimiter = "\t"
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"'):
@@ -38,7 +37,7 @@ def read(
     if delimiter is None:
         delimiter = sniff_delimiter(stream.sample.decode(stream.encoding, "replace"))
     names: list[str] | None = None
-    for row in _rows(stream, delimiter):
+    for row in rows(stream, delimiter):
         if isinstance(row, Problem):
             yield row
             continue
@@ -97,7 +96,9 @@ def _value(field: str) -> Any:
     return field
 
 
-def _rows(stream: ByteStream, delimiter: str) -> Iterator[tuple[int, list[str]] | Problem]:
+def rows(stream: ByteStream, delimiter: str) -> Iterator[tuple[int, list[str]] | Problem]:
+    """Read the fields of every row and the line where it begins, the header among them."""
+    csv.field_size_limit(_LONGEST_FIELD)
     feed = _Feed(stream)
     width = 0
     while True:

@@ -47,7 +47,7 @@ class Record:
     @cached_property
     def meta_json(self) -> str:
         """The metadata as it is stored."""
-        return _ENCODER.encode(self.meta)
+        return _ENCODER.encode(self.meta) if self.meta else "{}"
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,186 @@
+"""`embcli import`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from embcli.errors import InputError, counted
+from embcli.options import (
+    COLLECTION,
+    DB,
+    MODEL,
+    READING,
+    CollectionName,
+    Db,
+    Out,
+    OutputFormat,
+    Quiet,
+    TrustRemoteCode,
+)
+from embcli.output import Column, Output, SkippedLog
+
+PANEL = "Work"
+ORDER = 12
+EXAMPLE = "embcli import examples/words.vec -c words"
+REPORT = tuple(
+    Column(name, name)
+    for name in (
+        "collection", "records", "dim", "added", "replaced", "unchanged", "repeated", "skipped",
+        "seconds",
+    )
+)  # fmt: skip
+
+
+def command(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILES...",
+            help="Word vectors (word2vec's text and binary, GloVe, fastText's .vec), .npy, .npz, "
+            ".safetensors, JSON Lines, CSV, the Embedding Projector's TSV, Parquet, Arrow, HDF5, "
+            "FAISS, llm's database, another store. Text may be compressed.",
+            readable=False,
+            show_default=False,
+        ),
+    ],
+    input_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of the files, instead of finding out from their content: npy, npz, safetensors, "
+            "jsonl, csv, projector, word2vec, word2vec-binary, glove, parquet, arrow, hdf5, "
+            "faiss, llm, embcli.",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    sidecar: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with ids, texts and metadata in the order of the vectors: JSON Lines, CSV, "
+            "or an id a line.",
+            readable=False,
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    vector_field: Annotated[
+        str | None,
+        typer.Option(
+            help="Field, array or columns with the vector, by name or prefix.",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    id_field: Annotated[
+        str | None, typer.Option(help="Field with the id.", rich_help_panel=READING)
+    ] = None,
+    text_field: Annotated[
+        list[str] | None,
+        typer.Option(help="Field with the text; several are joined.", rich_help_panel=READING),
+    ] = None,
+    encoding_errors: Annotated[
+        Literal["strict", "replace", "ignore"],
+        typer.Option(help="Words that are not UTF-8.", rich_help_panel=READING),
+    ] = "strict",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Only the first so many; of words the most frequent.",
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    skip_malformed: Annotated[
+        bool,
+        typer.Option(
+            "--skip-malformed",
+            help="Leave out records that cannot be used, instead of storing nothing.",
+            rich_help_panel=READING,
+        ),
+    ] = False,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The files share a space, which is called this; by default every file has its "
+            "own.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Do not encode some texts again to see that --model made the vectors.",
+            rich_help_panel=MODEL,
+        ),
+    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
+    storage: Annotated[
+        Literal["float32", "float16"] | None,
+        typer.Option(help="How a new collection stores vectors; float16 takes half the room."),
+    ] = None,
+    db: Db = DB,
+    collection: CollectionName = COLLECTION,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="The model that made the vectors: they are searched in words then, and encode "
+            "adds to them.",
+        ),
+    ] = None,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Import vectors made elsewhere, with texts and metadata where there are any.
+
+    A malformed file leaves the store as it was, and the exit code is 3. An import that was
+    interrupted is completed by the same command; records that are there with the same vector
+    stay as they are.
+    """  # fmt: skip
+    from embcli.formats.vectors import VectorOptions
+    from embcli.pipelines.encode import Listeners
+    from embcli.pipelines.import_ import import_vectors
+
+    output = Output(format, out, quiet)
+    skipped = SkippedLog()
+    options = VectorOptions(
+        format=input_format,
+        sidecar=sidecar,
+        vector_field=vector_field,
+        id_field=id_field,
+        text_fields=tuple(text_field or ()),
+        encoding_errors=encoding_errors,
+        limit=limit,
+    )
+    try:
+        with output.progress("records") as advance:
+            report = import_vectors(
+                files,
+                db=db,
+                collection=collection,
+                model=model,
+                space=space,
+                trust=trust,
+                trust_remote_code=trust_remote_code,
+                options=options,
+                storage=storage,
+                skip_malformed=skip_malformed,
+                listeners=Listeners(output.note, skipped, advance),
+            )
+    except InputError:
+        skipped.close()
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        output.note("what was committed stays; the same command again does the rest")
+        raise
+    skipped.close()
+    output.summary(f"{report} → {collection!r} in {db} ({counted(report.total, 'record')})")
+    if format or out:
+        output.rows(
+            [{"collection": collection, "db": str(db), **asdict(report)}], REPORT, "collection"
+        )
+    raise typer.Exit(skipped.exit_code)

@@ -1,0 +1,271 @@
+"""NumPy's .npy and .npz."""
+
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.errors import InputError
+from embcli.formats import Problem
+from embcli.formats.fields import ID_NAMES, TEXT_NAMES
+from embcli.formats.vectors import VectorBatch, VectorOptions
+from embcli.formats.vectors.fields import VECTOR_NAMES, WORD_NAMES, find_name, require
+from embcli.formats.vectors.rows import (
+    check_shape,
+    conversion_note,
+    finite,
+    rows_at_once,
+    to_float32,
+)  # fmt: skip
+from embcli.formats.vectors.sidecar import Labels
+
+_META = "meta"
+
+
+class NpyReader:
+    """Read an array of shape (n, dim), mapped into memory; ids and texts are in a sidecar."""
+
+    def __init__(self, path: str | os.PathLike[str], options: VectorOptions) -> None:
+        self._path, self._options = path, options
+        name = os.fspath(path)
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise InputError(f"{name}: no array can be read from it ({error})") from error
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{name}: expected one array, found several (--format npz)")
+        self._array = _checked(array, name)
+        self.dim = array.shape[1]
+        self.count = _limited(len(array), options)
+        self.notes = conversion_note(array.dtype)
+
+    def __iter__(self) -> Iterator[VectorBatch | Problem]:
+        """Give batches; see `VectorReader`."""
+        labels = Labels(self._path, self._options)
+        step = rows_at_once(self.dim)
+        for start in range(0, self.count, step):
+            rows = to_float32(self._array[start : min(start + step, self.count)])
+            ids, texts, metas = labels.take(len(rows))
+            places = list(range(start + 1, start + 1 + len(rows)))
+            batch = VectorBatch(ids, rows, texts, metas, places)
+            yield from finite(os.fspath(self._path), batch)
+        if self.count == len(self._array):
+            labels.finish()
+
+
+class NpzReader:
+    """Read the vectors of an archive of arrays, with ids, texts and metadata beside them.
+
+    The vectors are streamed out of the archive if they lie there row by row.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], options: VectorOptions) -> None:
+        self._path, self._options = path, options
+        self._name = os.fspath(path)
+        with self._opened() as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            headers = {}
+            for name in names:
+                with archive.open(f"{name}.npy") as member:
+                    headers[name] = _header(member, f"{self._name}, {name!r}")
+        self._field = self._vector_field(headers)
+        shape, self._by_columns, self._dtype = headers[self._field]
+        check_shape(f"{self._name}, {self._field!r}", *shape)
+        self._rows, self.dim = shape
+        self.count = _limited(self._rows, options)
+        self.notes = conversion_note(self._dtype)
+        columns = [n for n, (s, _, d) in headers.items() if s == shape[:1] and d.kind in "USiu"]
+        require(self._name, options.id_field, columns)
+        for name in options.text_fields:
+            require(self._name, name, columns)
+        words = find_name(columns, WORD_NAMES)
+        self._ids = options.id_field or find_name(columns, ("ids", *ID_NAMES)) or words
+        texts = options.text_fields[0] if options.text_fields else None
+        self._texts = texts or find_name(columns, ("texts", *TEXT_NAMES)) or words
+        self._metas = _META if _META in columns else None
+        self.recipe = self._stored_recipe() if "recipe" in headers else None
+
+    def __iter__(self) -> Iterator[VectorBatch | Problem]:
+        """Give batches; see `VectorReader`."""
+        labels = Labels(self._path, self._options)
+        ids, texts, metas = map(self._column, (self._ids, self._texts, self._metas))
+        start = 0
+        for rows in self._blocks():
+            part = slice(start, start + len(rows))
+            places = list(range(start + 1, start + 1 + len(rows)))
+            own = labels.take(len(rows))
+            batch = VectorBatch(
+                own[0] if ids is None or self._options.sidecar else ids[part].tolist(),
+                to_float32(rows),
+                own[1] if texts is None or self._options.sidecar else texts[part].tolist(),
+                own[2] if metas is None else [json.loads(meta) for meta in metas[part].tolist()],
+                places,
+            )
+            yield from finite(self._name, batch)
+            start += len(rows)
+        if self.count == self._rows:
+            labels.finish()
+
+    def _vector_field(self, headers: "dict[str, _Header]") -> str:
+        tables = [name for name, (shape, _, _) in headers.items() if len(shape) == 2]
+        require(self._name, self._options.vector_field, tables)
+        found = self._options.vector_field or find_name(tables, VECTOR_NAMES)
+        if found is None and len(tables) != 1:
+            raise InputError(
+                f"{self._name}: which array has the vectors? It has {', '.join(headers) or 'none'}",
+                hint="--vector-field",
+            )
+        return found or tables[0]
+
+    def _stored_recipe(self) -> dict[str, Any] | None:
+        with self._opened() as archive, archive.open("recipe.npy") as member:
+            try:
+                recipe = json.loads(str(np.lib.format.read_array(member, allow_pickle=False)))
+            except ValueError:
+                return None  # an array of somebody else's
+        return recipe if isinstance(recipe, dict) else None
+
+    def _column(self, name: str | None) -> NDArray[np.str_] | None:
+        if name is None:
+            return None
+        with self._opened() as archive, archive.open(f"{name}.npy") as member:
+            array = np.lib.format.read_array(member, allow_pickle=False)
+        return array if array.dtype.kind == "U" else array.astype(str)
+
+    def _blocks(self) -> Iterator[NDArray[Any]]:
+        """Read the vectors, some rows at a time."""
+        with self._opened() as archive, archive.open(f"{self._field}.npy") as member:
+            step = rows_at_once(self.dim)
+            starts = range(0, self.count, step)
+            if self._by_columns:
+                array = np.lib.format.read_array(member, allow_pickle=False)
+                yield from (array[start : min(start + step, self.count)] for start in starts)
+                return
+            _header(member, self._name)
+            width = self.dim * self._dtype.itemsize
+            for start in starts:
+                wanted = min(step, self.count - start) * width
+                data = member.read(wanted)
+                if len(data) < wanted:
+                    raise InputError(f"{self._name}, {self._field!r}: it ends too early")
+                yield np.frombuffer(data, self._dtype).reshape(-1, self.dim)
+            if self.count == self._rows:
+                member.read(1)  # the end, where the checksum is compared
+
+    @contextmanager
+    def _opened(self) -> Iterator[zipfile.ZipFile]:
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                yield archive
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
+            raise InputError(f"{self._name}: damaged, or no archive of arrays ({error})") from error
+
+
+_Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+
+
+def _header(member: Any, name: str) -> _Header:
+    """Read shape, order and dtype of an array."""
+    version = np.lib.format.read_magic(member)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise InputError(f"{name}: version {version} of the .npy format is not known here")
+    shape, by_columns, dtype = read(member)
+    return shape, by_columns, dtype
+
+
+def _checked(array: NDArray[Any], name: str) -> NDArray[Any]:
+    if array.ndim != 2:
+        raise InputError(f"{name}: expected an array of shape (n, dim), found {array.shape}")
+    check_shape(name, *array.shape)
+    return array
+
+
+def _limited(rows: int, options: VectorOptions) -> int:
+    return rows if options.limit is None else min(rows, options.limit)
+
+
+class NpyWriter:
+    """Write an array of shape (count, dim), and ids, texts and metadata into ``.jsonl`` beside it.
+
+    Parameters
+    ----------
+    path, dim, count, recipe
+        See `VectorWriter`.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], dim: int, count: int, recipe: dict[str, Any]
+    ) -> None:
+        self._file = open(path, "wb")
+        beside = Path(path).with_suffix(".jsonl")
+        self._labels = beside.open("w", encoding="utf-8", newline="\n")
+        _begin(self._file, (count, dim), np.dtype("<f4"))
+
+    def write(self, batch: VectorBatch) -> None:
+        """Append a batch."""
+        self._file.write(np.ascontiguousarray(batch.vectors, "<f4").tobytes())
+        for id, text, meta in zip(batch.ids, batch.texts, batch.metas, strict=True):
+            row = {"id": id, "text": text, **({"meta": meta} if meta else {})}
+            self._labels.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def close(self) -> None:
+        """Complete the files."""
+        self._file.close()
+        self._labels.close()
+
+
+class NpzWriter:
+    """Write an archive of arrays: vectors, ids, texts, and meta as JSON, with the recipe.
+
+    Strings are arrays of NumPy's, which cannot hold a NUL at the end of one.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], dim: int, count: int, recipe: dict[str, Any]
+    ) -> None:
+        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True)
+        self._vectors = self._archive.open("vectors.npy", "w", force_zip64=True)
+        _begin(self._vectors, (count, dim), np.dtype("<f4"))
+        self._columns: dict[str, list[str]] = {"ids": [], "texts": [], _META: []}
+        self._recipe = recipe
+
+    def write(self, batch: VectorBatch) -> None:
+        """Append a batch."""
+        self._vectors.write(np.ascontiguousarray(batch.vectors, "<f4").tobytes())
+        metas = [json.dumps(meta, ensure_ascii=False) for meta in batch.metas]
+        for column, values in zip(
+            self._columns.values(), (batch.ids, batch.texts, metas), strict=True
+        ):
+            for value in values:
+                if value.endswith("\0"):
+                    raise InputError(
+                        f"{value!r} ends in a NUL, which NumPy's arrays of strings cannot hold",
+                        hint="another format: safetensors, jsonl, parquet",
+                    )
+            column += values
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._vectors.close()
+        arrays = {name: np.array(values, np.str_) for name, values in self._columns.items()}
+        arrays["recipe"] = np.array(json.dumps(self._recipe, ensure_ascii=False))
+        for name, array in arrays.items():
+            with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+        self._archive.close()
+
+
+def _begin(file: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
