@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,8 +53,8 @@ def complete_files(target: str | os.PathLike[str], *, force: bool = False) -> It
             shutil.rmtree(folder, ignore_errors=True)
     except BrokenPipeError:
         raise
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"cannot write {os.fspath(target)} ({reason})") from error
 
 

@@ -125,9 +125,7 @@ class _TableReader:
             if not self._is_list(self._schema.field(wanted).type):
                 raise InputError(f"{self._path}: column {wanted!r} holds no lists of numbers")
             return wanted
-        if len(found) == 1:
-            return found[0]
-        usual = find_name(found, VECTOR_NAMES)
+        usual = found[0] if len(found) == 1 else find_name(found, VECTOR_NAMES)
         if usual is not None:
             return usual
         columns = ", ".join(f"{f.name} ({f.type})" for f in list(self._schema)[:20])

@@ -1,8 +1,7 @@
-"""Another embcli store, and how the vectors of a collection leave it."""
+"""The way of vectors out of a collection, and other embcli stores."""
 
 import os
-from collections.abc import Iterator
-from itertools import count as numbers
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,11 @@ from embcli.errors import InputError, StoreError, UsageError
 from embcli.formats import Problem
 from embcli.formats.vectors import VectorBatch, VectorOptions
 from embcli.formats.vectors.rows import check_shape, finite, rows_at_once
-from embcli.store import Chunks, Collection, Record, Store
+from embcli.store import Collection, Record, Store
 
 
-def read_batches(
-    source: Collection, wanted: NDArray[np.bool_] | None = None, *, mean: bool = False
-) -> Iterator[VectorBatch]:
-    """Read records with their vectors, in the order stored.
+class CollectionBatches:
+    """The records of a collection with their vectors, in the order stored.
 
     Parameters
     ----------
@@ -30,34 +27,49 @@ def read_batches(
         Of a record with chunks give one row, the mean of their vectors. It is a row for each
         chunk otherwise, see `chunk_rows`.
 
-    Yields
-    ------
-    batch : VectorBatch
-        Never empty; places count the rows.
+    Attributes
+    ----------
+    count : int
+        How many rows they are.
     """
-    owners, at = source.live()
-    if wanted is not None:
-        chosen = wanted[owners]
-        owners, at = owners[chosen], at[chosen]
-    order = np.lexsort((at, owners))
-    owners, at = owners[order], at[order]
-    keys, starts = np.unique(owners, return_index=True)
-    # A batch ends between two records: all chunks of one are in it.
-    step = rows_at_once(source.recipe.dim)
-    place = 1
-    for first in range(0, len(keys), step):
-        some = keys[first : first + step].tolist()
-        found = source.get_by_key(some)
-        records = [found[key] for key in some]
-        if source.chunking is None:
-            vectors = source.gather(at[starts[first : first + step]])
-            batch = _batch(records, vectors, place)
-        elif mean:
-            batch = _batch(records, source.vectors([record.id for record in records]), place)
-        else:
-            batch = _chunked(records, source, place)
-        yield batch
-        place += len(batch.ids)
+
+    def __init__(
+        self, source: Collection, wanted: NDArray[np.bool_] | None = None, *, mean: bool = False
+    ) -> None:
+        self._source = source
+        owners, places = source.live()
+        if wanted is not None:
+            chosen = wanted[owners]
+            owners, places = owners[chosen], places[chosen]
+        self._keys, firsts = np.unique(owners, return_index=True)
+        self._places = places[firsts]
+        self._mean = mean
+        self.count = len(self._keys) if mean else len(owners)
+
+    def __iter__(self) -> Iterator[VectorBatch]:
+        step = rows_at_once(self._source.recipe.dim)
+        place = 1
+        for start in range(0, len(self._keys), step):
+            batch = self._read(slice(start, start + step), place)
+            yield batch
+            place += len(batch.ids)
+
+    def _read(self, part: slice, place: int) -> VectorBatch:
+        """Read some records whole: all chunks of one are in the same batch."""
+        keys = self._keys[part].tolist()
+        found = self._source.get_by_key(keys)
+        records = [found[key] for key in keys]
+        if self._source.chunking is None:
+            return _batch(records, self._source.gather(self._places[part]), place)
+        ids = [record.id for record in records]
+        if self._mean:
+            return _batch(records, self._source.vectors(ids), place)
+        rows: list[Record] = []
+        vectors: list[NDArray[np.float32]] = []
+        for record, chunks in zip(records, self._source.chunks(ids), strict=True):
+            rows += chunk_rows(record, [(chunk.start, chunk.end) for chunk in chunks])
+            vectors += [chunk.vector for chunk in chunks]
+        return _batch(rows, np.stack(vectors), place)
 
 
 def _batch(records: list[Record], vectors: NDArray[np.float32], first: int) -> VectorBatch:
@@ -70,17 +82,7 @@ def _batch(records: list[Record], vectors: NDArray[np.float32], first: int) -> V
     )
 
 
-def _chunked(records: list[Record], source: Collection, first: int) -> VectorBatch:
-    rows: list[Record] = []
-    vectors: list[NDArray[np.float32]] = []
-    for record, chunks in zip(records, source.chunks([r.id for r in records]), strict=True):
-        spans = np.array([(chunk.start, chunk.end) for chunk in chunks])
-        rows += chunk_rows(record, Chunks(np.stack([c.vector for c in chunks]), spans))
-        vectors += [chunk.vector for chunk in chunks]
-    return _batch(rows, np.stack(vectors), first)
-
-
-def chunk_rows(record: Record, chunks: Chunks) -> list[Record]:
+def chunk_rows(record: Record, spans: Iterable[tuple[int, int]]) -> list[Record]:
     """Make a record of each chunk: its id is ``ID#number``, its text the chunk's.
 
     The metadata are those of the whole, and ``chunk`` tells the record, the number, and where
@@ -95,7 +97,7 @@ def chunk_rows(record: Record, chunks: Chunks) -> list[Record]:
             record.text[start:end],
             {**record.meta, name: {"id": record.id, "number": number, "start": start, "end": end}},
         )
-        for number, (start, end) in zip(numbers(), chunks.spans.tolist(), strict=False)
+        for number, (start, end) in enumerate(spans)
     ]
 
 
@@ -112,7 +114,7 @@ class StoreReader:
             raise InputError(error.message, hint=error.hint) from None
         self.recipe: dict[str, Any] | None = dict(self._source.recipe.settings)
         self.dim = self._source.recipe.dim
-        rows = len(self._source.live()[0])
+        rows = CollectionBatches(self._source).count
         check_shape(f"{self._path}, collection {self._source.name!r}", rows, self.dim)
         self.count: int | None = rows if self._limit is None else min(rows, self._limit)
         self.notes = []
@@ -125,7 +127,7 @@ class StoreReader:
         rest = self._limit
         try:
             with self._store.snapshot():
-                for batch in read_batches(self._source):
+                for batch in CollectionBatches(self._source):
                     taken = batch if rest is None else _head(batch, rest)
                     yield from finite(self._path, taken)
                     if rest is not None:
