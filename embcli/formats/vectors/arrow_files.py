@@ -142,7 +142,8 @@ class _TableReader:
         types, kind = self._pa.types, self._storage(kind)
         lists = (types.is_fixed_size_list, types.is_list, types.is_large_list)
         values = (types.is_floating, types.is_integer)
-        return any(test(kind) for test in lists) and any(test(kind.value_type) for test in values)
+        is_list = any(test(kind) for test in lists)
+        return is_list and any(test(kind.value_type) for test in values)
 
     def _is_vector(self, kind: Any) -> bool:
         floating = self._pa.types.is_floating
