@@ -55,7 +55,8 @@ class _TableReader:
             self.notes.append(f"left out: {', '.join(self._left_out)}")
         with self._damage():
             self.dim = self._find_dim()
-        check_shape(self._path, 1 if self.count is None else self.count, self.dim)
+            some = next((batch.num_rows for batch in self._batches(1024) if batch.num_rows), 0)
+        check_shape(self._path, some, self.dim)
 
     def _open(self) -> Any:
         """Open the file, count its rows if that is quick, and return the schema."""
