@@ -1,5 +1,6 @@
 """From files to vectors without a store: into a file, or out of a pipe."""
 
+import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -74,7 +75,7 @@ class Encoding:
         )
         self._read = read
         self._strict = strict
-        self.recipe: dict[str, Any] = dict(self._encoder.recipe().settings)
+        self.recipe: dict[str, Any] = json.loads(self._encoder.recipe().json)
         self.dim = self._encoder.dim
         self.report = EncodeReport()
 

@@ -144,7 +144,7 @@ class _TableReader:
         lists = (types.is_fixed_size_list, types.is_list, types.is_large_list)
         values = (types.is_floating, types.is_integer)
         is_list = any(test(kind) for test in lists)
-        return is_list and any(test(kind.value_type) for test in values)
+        return is_list and any(bool(test(kind.value_type)) for test in values)
 
     def _is_vector(self, kind: Any) -> bool:
         floating = self._pa.types.is_floating

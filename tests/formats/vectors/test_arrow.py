@@ -1,6 +1,7 @@
 import datetime
 import json
 import re
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -39,7 +40,10 @@ def write_compressed(path, table):
 
 CONTAINERS = {
     "parquet": (pq.write_table, ParquetReader),
-    "row groups": (lambda table, path: pq.write_table(table, path, row_group_size=2), ParquetReader),
+    "row groups": (
+        lambda table, path: pq.write_table(table, path, row_group_size=2),
+        ParquetReader,
+    ),
     "file": (lambda table, path: write_file(path, table), ArrowReader),
     "stream": (lambda table, path: write_stream(path, table), ArrowReader),
     "compressed": (lambda table, path: write_compressed(path, table), ArrowReader),
@@ -166,10 +170,9 @@ def test_damaged_files(home, writer, reader):
         at = rng.integers(len(whole) - 8)
         broken[at : at + 8] = rng.bytes(8)
         (home / "broken").write_bytes(broken)
-        try:  # what is read of numbers that are wrong nobody can tell
+        # What is read of numbers that are wrong nobody can tell; but nothing else may go wrong.
+        with suppress(InputError):
             list(reader(home / "broken", VectorOptions()))
-        except InputError as error:
-            assert "\n" not in error.message
 
 
 def test_pyarrow_reads_what_is_written(home):

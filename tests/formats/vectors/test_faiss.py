@@ -48,7 +48,7 @@ def test_faiss_reads_what_is_written(home, faiss, vectors):
     assert isinstance(index, faiss.IndexFlatIP)
     assert (index.ntotal, index.d) == (20, 5)
     np.testing.assert_array_equal(index.reconstruct_n(0, 20), vectors)
-    scores, rows = index.search(vectors[:3], 20)
+    scores, _ = index.search(vectors[:3], 20)
     np.testing.assert_allclose(scores[:, 0], (vectors[:3] @ vectors.T).max(axis=1), rtol=1e-6)
     faiss.write_index(index, str(home / "y.faiss"))
     assert (home / "y.faiss").read_bytes() == (home / "x.faiss").read_bytes()
@@ -71,7 +71,7 @@ def test_damaged_files(home, vectors):
     whole = (home / "x.faiss").read_bytes()
     for length in range(len(whole)):
         (home / "cut").write_bytes(whole[:length])
-        with pytest.raises(InputError, match="cut: (cut off|no flat FAISS index)"):
+        with pytest.raises(InputError, match=r"cut: (cut off|no flat FAISS index)"):
             list(FaissReader(home / "cut", VectorOptions()))
     (home / "cut").write_bytes(whole[:8] + b"\xff" * 8 + whole[16:])
     with pytest.raises(InputError, match=r"-1 vectors of 5 components announced, 100 components"):

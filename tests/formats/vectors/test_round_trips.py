@@ -23,7 +23,7 @@ WORDS = ("word2vec", "word2vec-binary", "glove")
 WITH_RECIPE = ("npz", "safetensors", "parquet", "arrow", "hdf5", "embcli")
 RECIPE = {"model": "made up", "dim": 3, "normalized": False, "maps": [], "weights": "é"}
 METAS = [
-    {"year": 2020, "title": "a\tb\nc\"d", "open": True, "score": 0.1, "tags": ["x", "y"]},
+    {"year": 2020, "title": 'a\tb\nc"d', "open": True, "score": 0.1, "tags": ["x", "y"]},
     {"year": -(2**62), "open": False, "score": 3, "tags": [], "nothing": None},
     {},
     {"year": 1, "id": "not the id", "text": "not the text", "vector": [1], "": "no name"},
@@ -129,7 +129,8 @@ def test_files_made_at_once_are_files_made_in_batches(home, format):
         (home / name).mkdir()
         write(format, home / name / "vectors.x", *(rows(whole, *part) for part in parts))
     one, two = (
-        {path.name: path.read_bytes() for path in (home / name).iterdir()} for name in ("one", "two")
+        {path.name: path.read_bytes() for path in (home / name).iterdir()}
+        for name in ("one", "two")
     )
     if format != "npz":  # archives note the time
         assert one == two
