@@ -152,7 +152,9 @@ class _TableReader:
 
     def _is_text(self, kind: Any) -> bool:
         kind = getattr(kind, "value_type", kind) if "dictionary" in str(kind) else kind
-        return self._pa.types.is_string(kind) or self._pa.types.is_large_string(kind)
+        return any(
+            test(kind) for test in (self._pa.types.is_string, self._pa.types.is_large_string)
+        )
 
     def _find_dim(self) -> int:
         kind = self._storage(self._schema.field(self._vector).type)

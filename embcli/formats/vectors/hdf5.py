@@ -1,7 +1,9 @@
 """HDF5 in the form of ann-benchmarks: vectors in ``train``, one a row."""
 
+import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -180,18 +182,27 @@ class Hdf5Writer:
                     f"record {id!r} holds the character U+0000, which HDF5 cannot",
                     hint="another format, for example Parquet",
                 )
-        for dataset, values in zip(
-            (self._vectors, *self._columns),
-            (batch.vectors, batch.ids, batch.texts, metas),
-            strict=True,
-        ):
-            if dataset.shape[0] < self._rows:
-                dataset.resize(self._rows, axis=0)
-            dataset[start : self._rows] = values
+        columns = (batch.vectors, batch.ids, batch.texts, metas)
+        with _short_reasons():
+            for dataset, values in zip((self._vectors, *self._columns), columns, strict=True):
+                if dataset.shape[0] < self._rows:
+                    dataset.resize(self._rows, axis=0)
+                dataset[start : self._rows] = values
 
     def close(self) -> None:
         """Complete the file."""
-        self._file.close()
+        with _short_reasons():
+            self._file.close()
+
+
+@contextmanager
+def _short_reasons() -> Iterator[None]:
+    """Of what HDF5 says when it cannot write, keep what the system said."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = re.search(r"error message = '([^']*)'", str(error))
+        raise OSError(errno.EIO, reason[1] if reason else str(error)) from error
 
 
 def _strings(column: Any, start: int, end: int) -> list[str]:
