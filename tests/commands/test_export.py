@@ -13,7 +13,7 @@ import pytest
 from embcli import Store, load_encoder
 from embcli.formats.vectors import READERS, WRITERS, VectorOptions, find_class
 from embcli.formats.vectors.embcli_store import CollectionBatches
-from tests.formats.vectors.test_round_trips import joined, told_apart
+from tests.formats.vectors.test_contract import joined, told_apart
 
 EMBCLI = [sys.executable, "-m", "embcli"]
 FILES = {"parquet": "x.parquet", "arrow": "x.feather", "hdf5": "x.h5", "faiss": "x.faiss"}

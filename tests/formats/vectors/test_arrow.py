@@ -16,7 +16,7 @@ from embcli.formats.vectors.arrow_files import (
     ParquetWriter,
 )
 from embcli.formats.vectors.meta_columns import MetaColumn, MetaKinds
-from tests.formats.vectors.test_round_trips import RECIPE, batch, joined
+from tests.formats.vectors.test_contract import RECIPE, batch, joined
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -14,7 +14,7 @@ from embcli.formats import Problem
 from embcli.formats.vectors import VectorOptions
 from embcli.formats.vectors.embcli_store import CollectionBatches, StoreReader, StoreWriter
 from embcli.formats.vectors.llm_db import LlmReader, LlmWriter
-from tests.formats.vectors.test_round_trips import RECIPE, batch, joined
+from tests.formats.vectors.test_contract import RECIPE, batch, joined
 
 # As llm's first version with collections made it.
 OLD = """

@@ -5,7 +5,7 @@ from embcli.errors import InputError
 from embcli.formats import Problem
 from embcli.formats.vectors import VectorOptions
 from embcli.formats.vectors.faiss_index import FaissReader, FaissWriter
-from tests.formats.vectors.test_round_trips import RECIPE, batch, joined
+from tests.formats.vectors.test_contract import RECIPE, batch, joined
 
 # Its extension modules warn when they are imported.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

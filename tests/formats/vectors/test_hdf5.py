@@ -6,7 +6,7 @@ import pytest
 from embcli.errors import InputError
 from embcli.formats.vectors import VectorOptions
 from embcli.formats.vectors.hdf5 import Hdf5Reader, Hdf5Writer
-from tests.formats.vectors.test_round_trips import RECIPE, batch, joined
+from tests.formats.vectors.test_contract import RECIPE, batch, joined
 
 h5py = pytest.importorskip("h5py")
 
