@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from embcli import Store, load_encoder
 from embcli.formats.vectors import READERS, WRITERS, VectorOptions, find_class
 from embcli.formats.vectors.embcli_store import CollectionBatches
-from tests.formats.vectors.test_contract import joined, told_apart
+from tests.formats.vectors.test_contract import WITH_RECIPE, WORDS, joined, told_apart
 
 EMBCLI = [sys.executable, "-m", "embcli"]
 FILES = {"parquet": "x.parquet", "arrow": "x.feather", "hdf5": "x.h5", "faiss": "x.faiss"}
@@ -57,6 +58,28 @@ def test_a_file_holds_what_the_collection_holds(run, examples, home, format, sto
     assert list(map(told_apart, found.metas)) == list(map(told_apart, there.metas))
     assert found.vectors.tobytes() == there.vectors.tobytes()
     assert not [path for path in home.iterdir() if ".part" in path.name]
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_what_was_exported_is_imported_as_it_was(run, corpus, format):
+    """Whatever the name of the file, its content tells the format."""
+    if find_spec("embcli.commands.import_") is None:
+        pytest.skip("there is no embcli import")
+    run("encode", "corpus.jsonl")
+    assert run("export", "file", "-f", format).code == 0
+    sidecar = ["--sidecar", "file.jsonl"] if format == "npy" else []
+    result = run("import", "file", "-d", "other.db", *sidecar)
+    assert result.code == 0, result.err
+    found, there = stored("other.db"), stored()
+    assert found.ids == there.ids
+    assert found.vectors.tobytes() == there.vectors.tobytes()
+    if format not in WORDS:
+        assert found.texts == there.texts
+        assert list(map(told_apart, found.metas)) == list(map(told_apart, there.metas))
+    if format in WITH_RECIPE:
+        with Store("other.db", readonly=True) as one, Store("embcli.db", readonly=True) as other:
+            assert one.collection("default").recipe == other.collection("default").recipe
+        assert run("search", "interest", "-d", "other.db").code == 0
 
 
 def test_a_store_that_was_exported_answers_as_the_first(run, encoded):

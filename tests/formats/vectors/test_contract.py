@@ -51,6 +51,11 @@ def write(format, path, *batches, recipe=RECIPE, counted=True):
     assert write_vectors(path, format, batches, dim=dim, count=count, recipe=settings) == rows
 
 
+def ids_for(format):
+    """Ids that a format can hold: a space ends a word in some."""
+    return [id.replace(" ", "_") for id in IDS] if format in WORDS else IDS
+
+
 def reader(format, path, **options):
     if format == "npy":
         options["sidecar"] = path.with_suffix(".jsonl")
@@ -97,13 +102,14 @@ def test_records_come_back_as_they_were(home, format, counted):
         np.float32,
     )
     texts = ["one", "", "two\nlines\ttab", "NULL", "😀 \u2028", " spaces "]
-    whole = batch(IDS, vectors, texts, METAS)
+    ids = ids_for(format)
+    whole = batch(ids, vectors, texts, METAS)
     path = home / "vectors.x"
     write(format, path, rows(whole, 0, 2), rows(whole, 2, 6), counted=counted)
     opened = reader(format, path)
     assert (opened.dim, opened.count in (6, None)) == (3, True)
     found = joined(opened)
-    assert found.ids == IDS
+    assert found.ids == ids
     assert found.vectors.dtype == np.float32
     assert found.vectors.tobytes() == vectors.tobytes()
     if format not in WORDS:
@@ -124,7 +130,7 @@ def test_only_the_first_records(home, format):
 def test_files_made_at_once_are_files_made_in_batches(home, format):
     if format in UNCOUNTED and format != "faiss":
         pytest.skip("the parts of the file may lie otherwise")
-    whole = batch(IDS, np.arange(18, dtype=np.float32).reshape(6, 3))
+    whole = batch(ids_for(format), np.arange(18, dtype=np.float32).reshape(6, 3))
     for name, parts in (("one", [(0, 6)]), ("two", [(0, 1), (1, 6)])):
         (home / name).mkdir()
         write(format, home / name / "vectors.x", *(rows(whole, *part) for part in parts))
