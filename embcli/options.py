@@ -51,6 +51,13 @@ def complete_model() -> list[str]:
     return [*MODELS, *(name for name, _ in cached_models())]
 
 
+def complete_vector_format() -> list[str]:
+    """Offer the formats of files of vectors that can be written."""
+    from embcli.formats.vectors import WRITERS
+
+    return [*WRITERS]
+
+
 Db = Annotated[
     Path,
     typer.Option(
@@ -148,6 +155,17 @@ Quiet = Annotated[
         "--quiet", "-q", help="No notes, no progress, no summary.", rich_help_panel=COMMON
     ),
 ]
+
+VectorFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--format", "-f",
+        metavar="FORMAT",
+        help="Instead of what the ending of the file says: npy, npz, safetensors, jsonl, csv, "
+        "projector, word2vec, word2vec-binary, glove, parquet, arrow, hdf5, faiss, llm or embcli.",
+        autocompletion=complete_vector_format,
+    ),
+]  # fmt: skip
 
 Where = Annotated[
     str | None,

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -15,6 +16,7 @@ from embcli.options import (
     CollectionName,
     Db,
     Device,
+    Format,
     Model,
     Out,
     OutputFormat,
@@ -22,6 +24,7 @@ from embcli.options import (
     PromptName,
     Quiet,
     TrustRemoteCode,
+    complete_vector_format,
 )
 from embcli.output import Column, Output, SkippedLog, pairs, whole
 
@@ -34,6 +37,7 @@ POOLING = {
     "weighted-mean": "weightedmean",
     "none": "none",
 }
+TO_FILE = "Without a store"
 PANEL = "Work"
 ORDER = 10
 EXAMPLE = "embcli encode examples/corpus.jsonl"
@@ -110,6 +114,29 @@ def command(
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first record that cannot be stored.")
+    ] = False,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            metavar="FILE",
+            help="Write vectors to a file that other tools read, or - for standard output, "
+            "instead of the store; see embcli export.",
+            rich_help_panel=TO_FILE,
+        ),
+    ] = None,
+    to_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="Of that file, instead of what its ending says.",
+            autocompletion=complete_vector_format,
+            rich_help_panel=TO_FILE,
+        ),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace that file.", rich_help_panel=TO_FILE),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the first records; store nothing.")
@@ -260,6 +287,15 @@ def command(
             output.rows((record.row() for record in records), COLUMNS)
         skipped.close()
         raise typer.Exit(skipped.exit_code)
+    if to is not None:
+        wrong = [flag for flag, given in (
+            ("--prune", prune), ("--storage", storage), ("--collection", collection != COLLECTION),
+        ) if given]  # fmt: skip
+        if wrong:
+            raise UsageError(f"{wrong[0]} is for the store, and --to does without one")
+        del common["collection"]
+        _encode_to(to, files, output, skipped, to_format, force, bool(format or out), common)
+        raise typer.Exit(skipped.exit_code)
     try:
         with output.progress("records") as advance:
             report = encode(
@@ -279,6 +315,39 @@ def command(
             [{"collection": collection, "db": str(db), **asdict(report)}], REPORT, "collection"
         )
     raise typer.Exit(skipped.exit_code)
+
+
+def _encode_to(
+    target: Path,
+    files: list[str],
+    output: Output,
+    skipped: SkippedLog,
+    format: str | None,
+    force: bool,
+    formatted: bool,
+    common: dict[str, Any],
+) -> None:
+    """Encode without a store: rows to stdout, or vectors to a file."""
+    from embcli.pipelines.encode import Listeners
+    from embcli.pipelines.encode_to import Encoding, check_format, encode_to
+    from embcli.pipelines.export import rows_of
+
+    if str(target) == "-":
+        if format not in (None, "jsonl"):
+            raise UsageError(f"standard output takes jsonl, not {format}", hint="name a file")
+        if not formatted:
+            output.format = Format.ndjson
+        encoding = Encoding(files, listeners=Listeners(output.note, skipped), **common)
+        output.rows((row for batch in encoding for row in rows_of(batch)), COLUMNS[:3])
+        skipped.close()
+        return
+    kind = check_format(target, format)
+    with output.progress("records") as advance:
+        listeners = Listeners(output.note, skipped, advance)
+        encoding = Encoding(files, listeners=listeners, **common)
+        report = encode_to(target, encoding, format=kind, force=force)
+    skipped.close()
+    output.summary(f"{report} → {target}")
 
 
 def _json_object(flag: str, text: str | None) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB, DEFAULT_MODEL
 from embcli.encoders import CHANGES, MODELS, Encoder, EncoderOptions, load_encoder, options_of
@@ -18,7 +18,7 @@ from embcli.formats.inputs import Inputs, expand
 from embcli.formats.reader import Reader
 from embcli.pipelines.chunking import Chunker, Chunking, Span, pieces
 from embcli.pipelines.compress import keep_coded
-from embcli.store import Chunks, Collection, Record, Store
+from embcli.store import Chunks, Record, Store, Written
 from embcli.store.chunks import TOKENS
 
 if TYPE_CHECKING:
@@ -184,8 +184,8 @@ def encode(
     """
     started = time.perf_counter()
     listeners = listeners or Listeners()
-    encoder, chunking = _prepare(db, collection, model, options, chunk, listeners)
-    found = _expand(inputs, db, listeners, images=encoder.takes_images, may_be_empty=prune)
+    encoder, chunking = prepare(db, collection, model, options, chunk, listeners)
+    found = find_inputs(inputs, db, listeners, images=encoder.takes_images, may_be_empty=prune)
     reader = Reader(found.sources, read, listeners.note)
     sizes = sum(source.size for source in found.sources)
     arguments = {
@@ -200,9 +200,9 @@ def encode(
         with store.run("encode", collection, arguments) as counts:
             report = EncodeReport()
             noted = False
-            most = _CHARACTERS_OF_TOKENS if recipe.multivector else _CHARACTERS_AT_ONCE
-            batches = _Batches(chain(found.problems, reader), most, costly=encoder.costly)
-            with _Writer(store, target, encoder, chunker, report, listeners, strict) as writer:
+            batches = Batches(chain(found.problems, reader), encoder)
+            seen = store.seen_ids()
+            with BatchWriter(seen, target, encoder, chunker, report, listeners, strict) as writer:
                 for batch in chain(batches, [None]):
                     # The encoder works on a batch while the one before is written.
                     if writer.take(batch):
@@ -250,8 +250,8 @@ def preview(
         How many records.
     """
     listeners = listeners or Listeners()
-    encoder, _ = _prepare(db, collection, model, options, chunk, listeners)
-    found = _expand(inputs, db, listeners, images=encoder.takes_images)
+    encoder, _ = prepare(db, collection, model, options, chunk, listeners)
+    found = find_inputs(inputs, db, listeners, images=encoder.takes_images)
     first: dict[str, Record] = {}
     for result in chain(found.problems, Reader(found.sources, read, listeners.note)):
         if isinstance(result, Record) and result.id in first:
@@ -294,7 +294,7 @@ def preview_chunks(
     UsageError
         It is not said how to cut.
     """
-    encoder, chunking = _prepare(db, collection, model, options, chunk, listeners or Listeners())
+    encoder, chunking = prepare(db, collection, model, options, chunk, listeners or Listeners())
     if chunking is None:
         raise UsageError("say how to cut the texts", hint="--chunk tokens=256,overlap=32")
     chunker, tokenizer = Chunker(chunking, encoder), encoder.tokenizer()
@@ -325,7 +325,7 @@ def _as_list(inputs: Paths) -> list[str]:
     return [os.fspath(path) for path in inputs]
 
 
-def _expand(
+def find_inputs(
     inputs: Paths,
     db: str | os.PathLike[str],
     listeners: Listeners,
@@ -333,6 +333,7 @@ def _expand(
     images: bool,
     may_be_empty: bool = False,
 ) -> Inputs:
+    """Find the files to read, whose names are relative to the folder of the store."""
     base = os.path.dirname(os.path.abspath(db))
     found = expand(_as_list(inputs), base, may_be_empty=may_be_empty, images=images)
     if found.ignored:
@@ -344,19 +345,19 @@ def _expand(
     return found
 
 
-def _prepare(
+def prepare(
     db: str | os.PathLike[str],
-    collection: str,
+    collection: str | None,
     model: str | None,
     options: EncoderOptions | None,
     chunk: str | None,
     listeners: Listeners,
 ) -> tuple[Encoder, Chunking | None]:
-    """Find the encoder and the chunking: as asked for, else as in the collection."""
+    """Find the encoder and the chunking: as asked for, else as in the collection, if any."""
     options = options or EncoderOptions()
     if model is not None and model not in MODELS and os.path.isdir(model):
         model = os.path.abspath(model)
-    recipe, stored = _stored(db, collection)
+    recipe, stored = (None, None) if collection is None else _stored(db, collection)
     if recipe is not None and model in (None, recipe.model):
         model = recipe.model
         stored_options = options_of(recipe, trusted=options.trust_remote_code)
@@ -398,17 +399,18 @@ def _completed(options: EncoderOptions, stored: EncoderOptions) -> EncoderOption
     return replace(options, **left_open)
 
 
-class _Batches:
+class Batches:
     """Groups what is read into batches that are encoded and committed together.
 
     For a costly encoder they are as large as goes through it in a few seconds: that is how much
     work an interruption may lose.
     """
 
-    def __init__(self, results: Iterable[Record | Problem], most: int, *, costly: bool) -> None:
+    def __init__(self, results: Iterable[Record | Problem], encoder: Encoder) -> None:
         self._results = results
-        self._limit = most
-        self._most = _FIRST_CHARACTERS if costly else most
+        tokens = encoder.recipe().multivector
+        self._limit = _CHARACTERS_OF_TOKENS if tokens else _CHARACTERS_AT_ONCE
+        self._most = _FIRST_CHARACTERS if encoder.costly else self._limit
 
     def __iter__(self) -> Iterator[list[Record | Problem]]:
         batch: list[Record | Problem] = []
@@ -456,8 +458,30 @@ class _Work:
     vectors: "Future[NDArray[np.float32] | list[Tokens]]"
 
 
-class _Writer:
-    """Takes batches of what was read through the encoder into the collection.
+class Seen(Protocol):
+    """A set of ids, such as `SeenIds`."""
+
+    def add(self, ids: Iterable[str]) -> set[str]:
+        """Add ids, and return those that were in already."""
+
+
+class Target(Protocol):
+    """Where records go with their vectors: a `Collection`, or what stands in for one."""
+
+    def sources(self, ids: Iterable[str]) -> dict[str, str]:
+        """Look up where records came from; ids that are not there are left out."""
+
+    def missing(self, records: Sequence[Record]) -> list[Record]:
+        """Which records need vectors, one per distinct text."""
+
+    def write(
+        self, records: Sequence[Record], vectors: "Mapping[str, NDArray[np.float32] | Chunks]"
+    ) -> Written | None:
+        """Take records, or none of them if vectors are missing."""
+
+
+class BatchWriter:
+    """Takes batches of what was read through the encoder to where they go.
 
     A costly encoder works in a thread of its own: while a batch goes through it, the next one is
     read and the one before is written, so that it never waits for files or the store.
@@ -465,8 +489,8 @@ class _Writer:
 
     def __init__(
         self,
-        store: Store,
-        target: Collection,
+        seen: Seen,
+        target: Target,
         encoder: Encoder,
         chunker: Chunker | None,
         report: EncodeReport,
@@ -479,20 +503,20 @@ class _Writer:
         self._report = report
         self._listeners = listeners
         self._strict = strict
-        self._seen = store.seen_ids()
+        self._seen = seen
         self._thread = ThreadPoolExecutor(1, "encoder") if encoder.costly else None
-        self._per_token = target.recipe.multivector
+        self._per_token = encoder.recipe().multivector
         self._under_way: tuple[list[Record], _Work] | None = None
         self.replaced = 0
         self.pace: float | None = None
 
-    def __enter__(self) -> "_Writer":
+    def __enter__(self) -> "BatchWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             self._encoder.cancel()
-            if not issubclass(kind, Exception):
+            if not issubclass(kind, Exception | GeneratorExit):
                 self._listeners.note("stopping as soon as the model lets go")
         if self._thread is not None:
             self._thread.shutdown(cancel_futures=True)

@@ -2,8 +2,8 @@
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,11 @@ _VARIABLES_AT_ONCE = 1000
 _MMAP_BYTES = 1 << 40
 _CACHE_KIB = 1 << 16
 _WAL_PAGES = 4096
+_PAGES_AT_ONCE = 1024
+_CONTENTS = (
+    "SELECT 'records', count(*), total(key) FROM records "
+    "UNION ALL SELECT 'segments', count(*), total(length(vectors)) FROM segments"
+)
 
 
 class Database:
@@ -154,6 +159,38 @@ class Database:
             yield
         finally:
             self._connection.execute("ROLLBACK")
+
+    def backup(self, path: Path, advance: Callable[[int, int], None]) -> None:
+        """Copy the file as it is now, while others may write, and check the copy.
+
+        Parameters
+        ----------
+        path : Path
+            A new file.
+        advance : callable
+            Told how many bytes are copied, and how many there are.
+
+        Raises
+        ------
+        StoreError
+            The copy is damaged, or is not what was copied.
+        """
+        size = self.value("PRAGMA page_size")
+
+        def progress(status: int, remaining: int, total: int) -> None:
+            advance((total - remaining) * size, total * size)
+
+        # SQLite goes on with the snapshot this connection has: it need not begin again when
+        # another process writes.
+        with self._translated(), self.snapshot():
+            facts = self.all(_CONTENTS)
+            with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+                self._connection.backup(copy, pages=_PAGES_AT_ONCE, progress=progress)
+                damage = copy.execute("PRAGMA integrity_check(1)").fetchall()
+                if damage != [("ok",)]:
+                    raise StoreError(f"the copy of {self.path} is damaged ({damage[0][0]})")
+                if copy.execute(_CONTENTS).fetchall() != facts:
+                    raise StoreError(f"the copy is not what is in {self.path}")
 
     @contextmanager
     def blob(

@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -488,6 +488,12 @@ class Store:
             collection.compact()
             collection.update_codes()
         self._db.execute("VACUUM")
+
+    def backup(
+        self, path: Path, advance: Callable[[int, int], None] = lambda done, total: None
+    ) -> None:
+        """Copy the store to a new file while others may write; see `Database.backup`."""
+        self._db.backup(path, advance)
 
     # Runs
 

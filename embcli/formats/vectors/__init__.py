@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from embcli.errors import InputError, UsageError
+from embcli.errors import InputError, ModelError, UsageError
 from embcli.formats import Problem
 
 if TYPE_CHECKING:
@@ -49,6 +49,31 @@ WRITERS = {
     "llm": "llm_db:LlmWriter",
     "embcli": "embcli_store:StoreWriter",
 }
+# What the ending of a file to be written says.
+ENDINGS = {
+    ".npy": "npy",
+    ".npz": "npz",
+    ".safetensors": "safetensors",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "projector",
+    ".vec": "word2vec",
+    ".w2v": "word2vec",
+    ".txt": "word2vec",
+    ".bin": "word2vec-binary",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".faiss": "faiss",
+}
+# Their writers may be made with a count of None.
+UNCOUNTED = ("parquet", "arrow", "hdf5", "faiss", "llm", "embcli")
+# Databases: their writers take the name of a collection, `name`, too.
+NAMED = ("llm", "embcli")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +117,8 @@ class VectorOptions:
         What becomes of bytes that are not UTF-8.
     limit : int, optional
         Most records; the first ones, which in files of word vectors are the most frequent.
+    collection : str, optional
+        Which collection of a database; the only one if None.
     """
 
     format: str | None = None
@@ -101,6 +128,7 @@ class VectorOptions:
     text_fields: tuple[str, ...] = ()
     encoding_errors: str = "strict"
     limit: int | None = None
+    collection: str | None = None
 
 
 class VectorReader(Protocol):
@@ -113,6 +141,9 @@ class VectorReader(Protocol):
         How many records there are, if that is known before they are read.
     notes : list of str
         What a user should know: a precision that is lost, a guess that was made.
+    recipe : dict or None
+        What the vectors mean, where embcli wrote it into the file; readers of formats that have
+        no room for it need not have the attribute.
 
     Raises
     ------
@@ -123,6 +154,7 @@ class VectorReader(Protocol):
     dim: int
     count: int | None
     notes: list[str]
+    recipe: dict[str, Any] | None
 
     def __iter__(self) -> Iterator[VectorBatch | Problem]:
         """Give batches, and problems for records that cannot be used.
@@ -137,7 +169,9 @@ class VectorReader(Protocol):
 class VectorWriter(Protocol):
     """What writes a file of vectors; made with path, dim, count and `recipe` (a JSON object).
 
-    It writes to the path it is given, which is a temporary one that the caller renames.
+    It writes to the path it is given, in a temporary folder of its own: the caller moves what is
+    there when it is complete. The count is exact; it is None only for formats in `UNCOUNTED`.
+    What is not completed is closed too, with `abort` instead if there is such a method.
     """
 
     def write(self, batch: VectorBatch) -> None:
@@ -159,6 +193,41 @@ def find_class(table: dict[str, str], format: str) -> Any:
         raise UsageError(f"no format {format!r} here (there are: {', '.join(table)})")
     module, _, name = table[format].partition(":")
     return getattr(import_module(f"embcli.formats.vectors.{module}"), name)
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Tell the format from the ending of a file to be written.
+
+    Raises
+    ------
+    UsageError
+        It does not tell.
+    """
+    format = ENDINGS.get(Path(path).suffix.lower())
+    if format is None:
+        raise UsageError(
+            f"{os.fspath(path)}: the ending does not tell the format",
+            hint=f"name it: {', '.join(WRITERS)}",
+        )
+    return format
+
+
+def require(module: str, extra: str) -> Any:
+    """Import what a format needs.
+
+    Raises
+    ------
+    ModelError
+        It is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        package = module.partition(".")[0]
+        raise ModelError(
+            f"this format needs the package {package!r}, which is not installed",
+            hint=f"pip install 'embcli[{extra}]'",
+        ) from error
 
 
 def open_vectors(path: str | os.PathLike[str], options: VectorOptions) -> VectorReader:

@@ -1,0 +1,73 @@
+"""Files that appear when they are complete."""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from embcli.errors import UsageError
+
+
+@contextmanager
+def complete_files(target: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+    """Write a file, and maybe others beside it, that appear when the block ends well.
+
+    Parameters
+    ----------
+    target : path
+        A device or a pipe gets the bytes when they are complete.
+    force : bool
+        Replace files that are there.
+
+    Yields
+    ------
+    path : Path
+        To be written: the name of the target in a temporary folder, where other files may be
+        written too. The folder is beside the target, so that moving costs nothing.
+
+    Raises
+    ------
+    UsageError
+        A file is there, or the system refuses to write.
+    """
+    goal = Path(os.path.realpath(target))
+    special = goal.exists() and not goal.is_file()
+    try:
+        _check(goal, Path(target), force)
+        parent = None if special else goal.parent
+        folder = Path(tempfile.mkdtemp(prefix=f".{goal.name}.", suffix=".part", dir=parent))
+        try:
+            yield folder / goal.name
+            files = sorted(folder.iterdir(), key=lambda path: path.name == goal.name)
+            if special:
+                _pour(files, goal)
+                return
+            for path in files:
+                _check(goal.with_name(path.name), goal.with_name(path.name), force)
+            for path in files:  # the target itself comes last
+                os.replace(path, goal.with_name(path.name))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except BrokenPipeError:
+        raise
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot write {os.fspath(target)} ({reason})") from error
+
+
+def _check(path: Path, name: Path, force: bool) -> None:
+    if path.is_dir():
+        raise UsageError(f"{name} is a directory")
+    if path.is_file() and not force:
+        raise UsageError(f"{name} is there already", hint="another name, or --force")
+
+
+def _pour(files: list[Path], goal: Path) -> None:
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files)
+        raise UsageError(f"this format makes several files ({names}), which {goal} cannot take")
+    with files[0].open("rb") as source, goal.open("wb") as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
