@@ -414,6 +414,15 @@ class Collection:
         """Fetch ids by key."""
         return dict(self._db.all_in("SELECT key, id FROM records WHERE key IN ({})", (), keys))
 
+    def names(self) -> dict[int, str]:
+        """Ids of all records by key, in the order stored."""
+        sql = "SELECT key, id FROM records WHERE collection = ? ORDER BY key"
+        return dict(self._db.all(sql, (self._key,)))
+
+    def keys(self, ids: Iterable[str]) -> dict[str, int]:
+        """Look up keys by id; ids that are not there are left out."""
+        return {id: old.key for id, old in self._stored_by_id(ids).items()}
+
     def hashes_by_key(self, keys: Iterable[int]) -> dict[int, str]:
         """Fetch the hashes of what was encoded, by key."""
         return dict(self._db.all_in("SELECT key, hash FROM records WHERE key IN ({})", (), keys))
