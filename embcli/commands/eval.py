@@ -58,8 +58,8 @@ COMPARED = (
     Column("p_randomization", "p (rand.)", right=True, show=small),
 )
 WORDS = (
-    Column("set", "set"),
-    Column("section", "section"),
+    Column("set", "set", width=19),
+    Column("section", "section", width=28),
     Column("measure", "measure"),
     Column("value", "value", right=True),
     Column("covered", "n", right=True, show=str),
@@ -249,7 +249,7 @@ def retrieval(
     raise typer.Exit(skipped.exit_code)
 
 
-@app.command(epilog=example("embcli eval words examples/words/similar.tsv"))
+@app.command(epilog=example("embcli eval words examples/pairs.tsv"))
 def words(
     files: Annotated[
         list[Path],

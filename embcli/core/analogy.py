@@ -1,4 +1,4 @@
-"""Analogies in a space of words: a is to b as c is to what?"""
+"""Analogies in a space of words: what is to c as b is to a."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -103,7 +103,7 @@ class Analogy:
         self._scores = self._scores[best]
 
     def results(self) -> list[tuple[int, float]]:
-        """The keys of the best and their scores in float64, by falling score, then by key."""
+        """List the keys of the best and their scores, by falling score, ties by key."""
         scores = self._combine(cosines(self._terms, self._vectors)).round(DECIMALS)
         order = np.lexsort((self._keys, -scores))[: self._k]
         return list(zip(self._keys[order].tolist(), scores[order].tolist(), strict=True))
@@ -146,7 +146,8 @@ def answer(
         block = unit[start : start + _WORDS_AT_ONCE]
         table = _factors(unit[terms] @ block.T, method)
         for part in _parts(len(questions)):
-            scores = _scores(*(table[rows[part, i]] for i in range(3)), method)
+            a, b, c = (table[rows[part, i]] for i in range(3))
+            scores = _scores(a, b, c, method)
             for i in range(3):  # the words of the question are no answers
                 column = questions[part, i] - start
                 inside = np.flatnonzero((column >= 0) & (column < len(block)))

@@ -87,9 +87,7 @@ def _analogies(path: Path, lines: list[tuple[int, str]], problems: list[Problem]
             continue
         words = line.split()
         if len(words) != 4:
-            problems.append(
-                Problem(str(path), number, f"expected four words, found {len(words)}")
-            )
+            problems.append(Problem(str(path), number, f"expected four words, found {len(words)}"))
             continue
         a, b, c, d = words
         found.sections.setdefault(section, []).append((a, b, c, d))

@@ -344,7 +344,7 @@ def _prepare(
     listeners: Listeners,
 ) -> tuple[Encoder, Chunking | None]:
     """Find the encoder and the chunking: as asked for, else as in the collection."""
-    options = options or EncoderOptions()
+    options = replace(options or EncoderOptions(), store=os.fspath(db))
     if model is not None and model not in MODELS and os.path.isdir(model):
         model = os.path.abspath(model)
     recipe, stored = _stored(db, collection)

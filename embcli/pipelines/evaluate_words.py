@@ -33,10 +33,10 @@ class WordFigure:
         Name of the file.
     section : str
         Of analogies; "semantic", "syntactic" and "total" sum up.
-    measure : str
-        "accuracy (3CosAdd)", "accuracy (3CosMul)" or "Spearman".
+    measure : {"3CosAdd", "3CosMul", "Spearman"}
     value : float or None
-        In [0, 1], or [-1, 1]; None where nothing could be measured.
+        The share of questions answered rightly, in [0, 1], or the correlation, in [-1, 1]; None
+        where nothing could be measured.
     covered : int
         Questions or pairs all of whose words are there; the others are left out.
     missing : int
@@ -72,7 +72,7 @@ class Vocabulary:
     ) -> None:
         self._fold: Callable[[str], str] = str.casefold if ignore_case else str
         self._rows: dict[str, int] = {}
-        kept = []
+        kept: list[int] = []
         for row, word in enumerate(words):
             if self._rows.setdefault(self._fold(word), len(kept)) == len(kept):
                 kept.append(row)
@@ -185,15 +185,15 @@ def _analogies(
         right = answer(every[:, :3], vocabulary.vectors, method) == every[:, 3]
         counts: dict[str, tuple[int, int, int]] = {}
         start = 0
-        for section, rows in covered.items():
-            correct = int(right[start : start + len(rows)].sum())
-            counts[section] = correct, len(rows), len(words.sections[section]) - len(rows)
-            start += len(rows)
+        for section, of_section in covered.items():
+            end = start + len(of_section)
+            missing = len(words.sections[section]) - len(of_section)
+            counts[section] = int(right[start:end].sum()), len(of_section), missing
+            start = end
         for section, (correct, answered, missing) in (*counts.items(), *_sums(counts)):
             accuracy = correct / answered if answered else None
-            measure = f"accuracy ({_NAMES[method]})"
             figures.append(
-                WordFigure(words.name, section, measure, accuracy, answered, missing)
+                WordFigure(words.name, section, _NAMES[method], accuracy, answered, missing)
             )
     return figures
 
@@ -205,10 +205,11 @@ def _sums(counts: dict[str, tuple[int, int, int]]) -> list[tuple[str, tuple[int,
     groups = {"total": [*counts.values()]}
     if grammar and meaning:
         groups = {"semantic": meaning, "syntactic": grammar, **groups}
-    return [
-        (name, (sum(c for c, _, _ in group), sum(a for _, a, _ in group), sum(m for *_, m in group)))
-        for name, group in groups.items()
-    ]  # fmt: skip
+    found = []
+    for name, group in groups.items():
+        correct, answered, missing = (sum(column) for column in zip(*group, strict=True))
+        found.append((name, (correct, answered, missing)))
+    return found
 
 
 def _similarities(words: SimilaritySet, vocabulary: Vocabulary) -> WordFigure:
@@ -223,9 +224,7 @@ def _similarities(words: SimilaritySet, vocabulary: Vocabulary) -> WordFigure:
         if (rows := vocabulary.rows((left, right)))
     ]
     places = np.array([rows for rows, _ in found], np.int64).reshape(-1, 2)
-    similarities = pair_cosines(
-        vocabulary.vectors, vocabulary.vectors, places[:, 0], places[:, 1]
-    )
+    similarities = pair_cosines(vocabulary.vectors, vocabulary.vectors, places[:, 0], places[:, 1])
     value = spearman(similarities, [score for _, score in found])
     return WordFigure(
         words.name,

@@ -581,6 +581,10 @@ class Collection:
         """List the keys and places of all vectors, each of shape (n,); see `Block`."""
         return self._segments.live()
 
+    def text_hashes(self) -> NDArray[np.uint64]:
+        """64 bits of the hash of what each vector was made of, in the order stored."""
+        return self._segments.hashes()
+
     def count_vectors(self) -> int:
         """How many vectors a search passes over, those deleted and not yet compacted too."""
         return self._segments.count()
