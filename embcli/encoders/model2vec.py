@@ -103,6 +103,15 @@ class Model2VecEncoder(QuickEncoder):
         """Tokenizer that counts a text's own tokens, without cutting."""
         return self._tokenizer
 
+    def token_vectors(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors of tokens by number, weighted, shape (len(tokens), dim)."""
+        rows = tokens if self._mapping is None else self._mapping[tokens]
+        vectors = self._table[rows].astype(np.float32)
+        if self._weights is not None:
+            # A shared vector may have another weight for every token.
+            vectors *= self._weights[tokens].astype(np.float32)[:, None]
+        return vectors
+
     def recipe(self) -> Recipe:
         """Describe the space the vectors lie in."""
         return self._recipe
@@ -141,12 +150,7 @@ class Model2VecEncoder(QuickEncoder):
         if self._weights is None and self._mapping is None:
             sums = sum_rows(self._table, flat, lengths)
         else:
-            # Gathered first: a shared vector may have another weight for every token.
-            rows = flat if self._mapping is None else self._mapping[flat]
-            taken = self._table[rows].astype(np.float32)
-            if self._weights is not None:
-                taken *= self._weights[flat].astype(np.float32)[:, None]
-            sums = sum_rows(taken, np.arange(len(flat)), lengths)
+            sums = sum_rows(self.token_vectors(flat), np.arange(len(flat)), lengths)
         sums /= np.maximum(lengths, 1).astype(np.float32)[:, None]
         return sums
 

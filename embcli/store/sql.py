@@ -149,7 +149,8 @@ class Query:
         code = getattr(error, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_INTERRUPT:
             return KeyboardInterrupt()
-        if code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY) or "prohibited" in str(error):
+        refused = "not authorized" in str(error) or "prohibited" in str(error)
+        if refused or code in (sqlite3.SQLITE_AUTH, sqlite3.SQLITE_READONLY):
             return UsageError(
                 f"embcli sql only reads ({error})",
                 hint="sqlite3 or sqlite-utils, on a copy of the store",
