@@ -9,7 +9,7 @@ from embcli.output import Column, Output
 
 PANEL = "Work"
 ORDER = 17
-EXAMPLE = "embcli analogy tour-eiffel-1889-fr - guernica-regreso-1981-es + guernica-return-1981-en"
+EXAMPLE = "embcli analogy sputnik-1957 + wright-flyer-1903 - iron-bridge-1781"
 COLUMNS = (
     Column("rank", "#", right=True, show=str),
     Column("score", "score", right=True),

@@ -10,10 +10,7 @@ from embcli.output import Column, Output, plain
 
 PANEL = "Keep"
 ORDER = 33
-EXAMPLE = (
-    "embcli sql \"SELECT id, cosine(vector(id), vector('sputnik-1957')) AS near FROM corpus "
-    'ORDER BY near DESC LIMIT 3"'
-)
+EXAMPLE = 'embcli sql "SELECT id, vector(id) AS vector FROM corpus LIMIT 3"'
 _SHOWN = 3
 
 

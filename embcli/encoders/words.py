@@ -97,7 +97,7 @@ class WordVectorEncoder(QuickEncoder):
         self._missed: dict[str, None] = {}
         self._component: NDArray[np.float64] | None = None
         with Store(place, readonly=True) as store, store.snapshot():
-            words, corpus = _find(store, collection)
+            words, corpus = _find(store, collection, needed=options.component is None)
             self._collection = words.name
             self._dim = words.recipe.dim
             self._forget()
@@ -240,19 +240,21 @@ class WordVectorEncoder(QuickEncoder):
         return common_component(averages)
 
 
-def _find(store: Store, name: str) -> tuple[Collection, Collection | None]:
-    """Find the collection of words, and the corpus if one is named."""
+def _find(store: Store, name: str, *, needed: bool) -> tuple[Collection, Collection | None]:
+    """Find the collection of words, and the corpus if one is named and needed."""
     names = [info.name for info in store.collections()]
     words, corpus = name, ""
     if name not in names and "@" in name:
         words, _, corpus = name.rpartition("@")
-    if words not in names:
-        there = ", ".join(names) or "none"
-        raise ModelError(
-            f"{store.path} has no collection {words!r} to encode with (there are: {there})",
-            hint="embcli collections list",
-        )
-    return store.collection(words), store.collection(corpus) if corpus in names else None
+    corpus = corpus if needed else ""
+    for wanted in filter(None, (words, corpus)):
+        if wanted not in names:
+            there = ", ".join(names) or "none"
+            raise ModelError(
+                f"{store.path} has no collection {wanted!r} to encode with (there are: {there})",
+                hint="embcli collections list",
+            )
+    return store.collection(words), store.collection(corpus) if corpus else None
 
 
 def _counts(words: Collection, order: NDArray[np.int64]) -> NDArray[np.float64] | None:

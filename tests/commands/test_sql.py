@@ -1,5 +1,6 @@
 import base64
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from embcli import Store
+from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -175,14 +177,14 @@ def test_a_store_open_for_writing_is_not_asked(home):
 
 
 def test_an_endless_statement_can_be_stopped():
-    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT sum(x) FROM c"
-    code = (
-        f"import sys; from embcli.cli import run_program; sys.argv = ['embcli', 'sql', {endless!r}]"
-    )
+    numbers = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{code}; run_program()"], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "embcli", "sql", f"{numbers} SELECT sum(x) FROM c"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    time.sleep(0.7)
+    time.sleep(1.5)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=5)[1] == "interrupted\n"
+    assert process.communicate(timeout=20)[1] == "interrupted\n"
     assert process.returncode == 130
