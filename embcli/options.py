@@ -85,8 +85,9 @@ Model = Annotated[
     str | None,
     typer.Option(
         "--model", "-m",
-        help="The model: a name that 'embcli models' lists, a directory, or an id on the "
-        "Hugging Face hub; by default the collection's own, or 'static' for a new one.",
+        help="The model: a name that 'embcli models' lists, a directory, an id on the Hugging Face "
+        "hub, or words:COLLECTION for word vectors in the store; by default the collection's own, "
+        "or 'static' for a new one.",
         autocompletion=complete_model,
         rich_help_panel=COMMON,
     ),

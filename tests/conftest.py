@@ -104,3 +104,54 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("needs the project's shared data folder, which is not part of the repository")
     return SHARED
+
+
+def store_words(db, collection, words, vectors, metas=None):
+    """Make a collection of word vectors as `embcli import` does."""
+    import hashlib
+
+    from embcli import Recipe, Record, Store
+
+    recipe = Recipe(
+        {
+            "model": collection,
+            "dim": vectors.shape[1],
+            "normalized": False,
+            "imported": f"sha256:{hashlib.sha256(vectors.tobytes()).hexdigest()}",
+            "maps": [],
+        }
+    )
+    metas = metas or [{}] * len(words)
+    with Store(db) as store:
+        records = [Record(word, word, meta) for word, meta in zip(words, metas, strict=True)]
+        store.create_collection(collection, recipe).add(records, vectors)
+
+
+@pytest.fixture
+def family(home):
+    """A store with a collection "words": royalty and gender as two directions, and a third."""
+    import numpy as np
+
+    words = ["the", "man", "woman", "king", "queen", "Queen", "apple", "pear"]
+    vectors = np.array(
+        [
+            [1, 1, 1, 1], [0, 2, 1, 0], [0, -2, 1, 0], [3, 2, 1, 0], [3, -2, 1, 0],
+            [2, -2, 1, 2], [0, 0.1, 0, 4], [0, -0.1, 0, 5],
+        ],
+        np.float32,
+    )  # fmt: skip
+    store_words(home / "embcli.db", "words", words, vectors)
+    return home / "embcli.db"
+
+
+@pytest.fixture(scope="session")
+def gnews(tmp_path_factory):
+    """A store with 13,784 of the Google News vectors."""
+    import numpy as np
+
+    if not SHARED.is_dir():
+        pytest.skip("needs the project's shared data folder, which is not part of the repository")
+    path = tmp_path_factory.mktemp("gnews") / "words.db"
+    with np.load(SHARED / "words" / "gnews13k.npz") as data:
+        store_words(path, "gnews", data["words"].tolist(), data["vecs"])
+    return path

@@ -1,15 +1,17 @@
 """`embcli eval`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from embcli.options import (
+    COLLECTION,
     COMMON,
     DB,
     MODEL,
     Alpha,
+    CollectionName,
     Db,
     Device,
     Exact,
@@ -55,15 +57,18 @@ COMPARED = (
     Column("p_t", "p (t)", right=True, show=small),
     Column("p_randomization", "p (rand.)", right=True, show=small),
 )
+WORDS = (
+    Column("set", "set", width=19),
+    Column("section", "section", width=28),
+    Column("measure", "measure"),
+    Column("value", "value", right=True),
+    Column("covered", "n", right=True, show=str),
+    Column("missing", "left out", right=True, show=str),
+)
 
 app = typer.Typer(
     help="Measure how good results are.", epilog=example(EXAMPLE), no_args_is_help=True
 )
-
-
-@app.callback()
-def _eval() -> None:
-    """Hold the subcommands, even while there is only one."""
 
 
 @app.command(epilog=example(EXAMPLE))
@@ -241,4 +246,65 @@ def retrieval(
         outcomes = ("wins", "ties", "losses")
         rows = [{**row, "outcomes": "/".join(plain(row[key]) for key in outcomes)} for row in rows]
     output.rows(rows, columns, id="query_id" if per_query else "measure")
+    raise typer.Exit(skipped.exit_code)
+
+
+@app.command(epilog=example("embcli eval words examples/pairs.tsv"))
+def words(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="Analogies as in questions-words.txt, or tables of a word, another word and how "
+            "similar they are, as WordSim-353 and SimLex-999.",
+        ),
+    ],
+    method: Annotated[
+        Literal["3cosadd", "3cosmul", "both"],
+        typer.Option("--method", help="How to answer analogies; see embcli analogy."),
+    ] = "3cosadd",
+    restrict: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Use only so many words, the first ones; by default all of them, and each may "
+            "be the answer.",
+        ),
+    ] = None,
+    ignore_case: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-case",
+            "-i",
+            help="Words that differ in case only are one, with the vector of the first.",
+        ),
+    ] = False,
+    db: Db = DB,
+    collection: CollectionName = COLLECTION,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure vectors of words by analogies, and by how similar people find words.
+
+    Questions and pairs with a word that the collection does not have are left out, and counted.
+    Words are found by id. For similarities, Spearman's correlation with the cosines.
+    """
+    from embcli.core.analogy import METHODS
+    from embcli.pipelines.evaluate_words import evaluate_words
+
+    output = Output(format, out, quiet)
+    skipped = SkippedLog()
+    figures = evaluate_words(
+        files,
+        db=db,
+        collection=collection,
+        methods=METHODS if method == "both" else (method,),
+        restrict=restrict,
+        ignore_case=ignore_case,
+        problem=skipped,
+        note=output.note,
+    )
+    skipped.close()
+    output.rows((figure.row() for figure in figures), WORDS, id="set")
     raise typer.Exit(skipped.exit_code)

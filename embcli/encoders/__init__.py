@@ -1,7 +1,7 @@
 """Encoders put things into a space. They are found by name and loaded on first use."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -163,6 +163,10 @@ class EncoderOptions:
         Scale vectors to unit length.
     model_kwargs, processor_kwargs, config_kwargs : mapping
         Handed to transformers as they are.
+    component : str, optional
+        What vectors of words have in common and is taken out of texts, as in the recipe.
+    store : str, optional
+        The store that collections of words are in, unless the model's name says another one.
     """
 
     device: str | None = None
@@ -182,12 +186,14 @@ class EncoderOptions:
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     processor_kwargs: Mapping[str, Any] = field(default_factory=dict)
     config_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    component: str | None = None
+    store: str | None = None
 
 
 # The options that change a model, as against those that tell how to run it.
 CHANGES = (
     "prompt", "prompt_name", "query_prompt", "dims", "layer", "pooling", "max_tokens", "normalize",
-    "revision", "model_kwargs", "processor_kwargs", "config_kwargs",
+    "revision", "model_kwargs", "processor_kwargs", "config_kwargs", "component",
 )  # fmt: skip
 
 
@@ -212,7 +218,8 @@ def options_of(recipe: "Recipe", *, trusted: bool = False) -> EncoderOptions:
             hint="embcli import",
         )
     if "prompts" not in settings:
-        return EncoderOptions(pooling="none" if recipe.multivector else None)
+        pooling = "none" if recipe.multivector else None
+        return EncoderOptions(pooling=pooling, component=settings.get("component"))
     # What transformers takes can make it load code or unpickle objects, too.
     for key in ("code", "model_kwargs", "processor_kwargs", "config_kwargs"):
         if key in settings and not trusted:
@@ -234,6 +241,29 @@ def options_of(recipe: "Recipe", *, trusted: bool = False) -> EncoderOptions:
         model_kwargs=settings.get("model_kwargs", {}),
         processor_kwargs=settings.get("processor_kwargs", {}),
         config_kwargs=settings.get("config_kwargs", {}),
+    )
+
+
+# What names of encoders begin with whose word vectors are in a store.
+WORDS = "words:"
+# What recipes of encoders out of model2vec's files have as their architecture.
+MODEL2VEC = "model2vec"
+
+
+def is_known(recipe: "Recipe") -> bool:
+    """Whether an encoder of this space can be loaded, as far as the recipe tells.
+
+    Imported vectors were made by models that only their makers could run.
+    """
+    return "prompts" in recipe.settings or is_quick(recipe)
+
+
+def is_quick(recipe: "Recipe") -> bool:
+    """Whether the encoder of a space is a `QuickEncoder`."""
+    return (
+        recipe.model in MODELS
+        or recipe.model.startswith(WORDS)
+        or recipe.settings.get("architecture") == MODEL2VEC
     )
 
 
@@ -292,7 +322,8 @@ def load_encoder(
     Parameters
     ----------
     name : str
-        A key of `MODELS`, the directory of a model, or its id on the Hugging Face hub.
+        A key of `MODELS`, the directory of a model, its id on the Hugging Face hub, or
+        ``words:COLLECTION``, see `embcli.encoders.words.WordVectorEncoder`.
     options : EncoderOptions, optional
     note : callable
         Told what a user should know of how the model is run.
@@ -306,15 +337,15 @@ def load_encoder(
     """
     options = options or EncoderOptions()
     card = MODELS.get(name)
-    if card is None:
-        from embcli.encoders.transformer import TransformerEncoder
+    if name.startswith(WORDS):
+        from embcli.encoders.words import WordVectorEncoder
 
-        return TransformerEncoder(name, options, note)
+        _check_unchanged(name, replace(options, component=None))
+        return WordVectorEncoder(name.removeprefix(WORDS), options, note)
+    if card is None:
+        return _load_files(name, options, note)
     per_token = options.pooling == "none" and card.per_token
-    for change in CHANGES:
-        if getattr(options, change) not in (None, {}) and not (change == "pooling" and per_token):
-            flag = change.replace("_", "-")
-            raise UsageError(f"model {name!r} has no --{flag}; it is for transformer models")
+    _check_unchanged(name, replace(options, pooling=None) if per_token else options)
     if not card.available:
         raise ModelError(
             f"model {name!r} needs the package {card.requires!r}, which is not installed",
@@ -323,3 +354,23 @@ def load_encoder(
     module, _, cls = card.encoder.partition(":")
     make: Callable[..., Encoder] = getattr(import_module(module), cls)
     return make(per_token=True) if per_token else make()
+
+
+def _load_files(name: str, options: EncoderOptions, note: Callable[[str], None]) -> Encoder:
+    """Load a model out of its files, which may have to be fetched."""
+    from embcli.encoders.model2vec import Model2VecEncoder, find_model2vec
+
+    directory = find_model2vec(name, options.revision)
+    if directory is None:
+        from embcli.encoders.transformer import TransformerEncoder
+
+        return TransformerEncoder(name, options, note)
+    _check_unchanged(name, replace(options, revision=None))
+    return Model2VecEncoder(name, directory)
+
+
+def _check_unchanged(name: str, options: EncoderOptions) -> None:
+    for change in CHANGES:
+        if getattr(options, change) not in (None, {}):
+            flag = change.replace("_", "-")
+            raise UsageError(f"model {name!r} has no --{flag}; it is for transformer models")

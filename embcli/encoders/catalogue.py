@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from embcli.encoders import MODELS, ModelCard
+from embcli.encoders import MODEL2VEC, MODELS, ModelCard
 from embcli.encoders.model_files import ModelFiles, cached_models, find_model, hub_ids
 from embcli.errors import ModelError
 
@@ -69,6 +69,20 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
             f"model {name!r} is not on this machine", hint=f"hf download {hub_ids(name)[0]}"
         )
     files = ModelFiles(directory)
+    if files.architecture == MODEL2VEC:
+        info = _info(name, files)
+        return {
+            "name": name,
+            "directory": str(directory),
+            "architecture": MODEL2VEC,
+            "dim": info.dim,
+            "max_tokens": None,
+            "normalized": bool(files.config.get("normalize", True)),
+            "images": False,
+            "prompts": {},
+            "bytes": files.bytes,
+            "licence": files.licence,
+        }
     return {
         "name": name,
         "directory": str(directory),
@@ -88,6 +102,17 @@ def describe(name: str, revision: str | None = None) -> dict[str, Any]:
 
 
 def _info(name: str, files: ModelFiles) -> ModelInfo:
+    if files.architecture == MODEL2VEC:
+        dim = files.config.get("hidden_dim")
+        return ModelInfo(
+            name,
+            bool(files.weights),
+            dim if isinstance(dim, int) else None,
+            None,
+            files.bytes,
+            files.licence or "not stated",
+            "static token table (model2vec), mean-pooled; no torch",
+        )
     layers = f", {files.layers} layers" if files.layers else ""
     images = ", texts and pictures" if files.takes_images else ""
     return ModelInfo(

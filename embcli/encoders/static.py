@@ -78,6 +78,10 @@ class StaticEncoder(QuickEncoder):
         """Tokenizer that counts a text's own tokens, without cutting."""
         return self._tokenizer
 
+    def token_vectors(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Vectors of tokens by number, shape (len(tokens), dim)."""
+        return self._table[tokens].astype(np.float32)
+
     def recipe(self) -> Recipe:
         """Describe the space the vectors lie in."""
         return self._recipe

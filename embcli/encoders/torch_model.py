@@ -180,6 +180,47 @@ class TorchModel:
                 hint="--dtype float32",
             )
 
+    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Encode single tokens by number, with special ones around each.
+
+        Parameters
+        ----------
+        tokens : int64 array, shape (n,)
+
+        Returns
+        -------
+        vectors : float32 array, shape (n, dim)
+
+        Raises
+        ------
+        ModelError
+            The model does not take tokens by number.
+        """
+        if self._tokenizer is None:
+            raise ModelError("this model does not take single tokens")
+        around = self._tokenizer.encode("")
+        # Any text shows how many of the special tokens stand before it.
+        probe = self._tokenizer.encode("a")
+        before = probe.special_tokens_mask.index(0) if 0 in probe.special_tokens_mask else 0
+        parts = []
+        with _quiet(), torch.inference_mode():
+            step = max(1, self._budget // (len(around.ids) + 1))
+            for start in range(0, len(tokens), step):
+                some = tokens[start : start + step]
+                ids = np.repeat(np.array([around.ids], np.int64), len(some), axis=0)
+                ids = np.insert(ids, before, some, axis=1)
+                parts.append(self._run(self._features(ids), "document").float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _features(self, ids: NDArray[np.int64]) -> dict[str, Any]:
+        """Make what the model takes of rows of tokens that are equally long."""
+        first: Any = next(iter(self._model))
+        columns = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        if "token_type_ids" in first.tokenizer.model_input_names:
+            columns["token_type_ids"] = np.zeros_like(ids)
+        tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
+        return {**tensors, "modality": "text"}
+
     # Loading
 
     def _load(self, files: ModelFiles, options: EncoderOptions) -> SentenceTransformer:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -225,6 +226,16 @@ class TransformerEncoder:
             return False
         difference = np.abs(self._finished(light) - self._finished(exact))
         return float(difference.max(initial=0)) <= _LIGHT_ERROR
+
+    def token_vectors(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Encode single tokens by number, as long as they come out, shape (len(tokens), dim).
+
+        In float32, whatever the precision of texts. Special tokens stand around each, and no
+        prompt.
+        """
+        options = replace(self._options, dtype="float32", normalize=False)
+        other = TransformerEncoder(self._name, options, self._note)
+        return other._torch.encode_tokens(tokens)[:, : self._dims]
 
     def encode_lightly(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Encode queries by the light path, which `light` must not be None for."""

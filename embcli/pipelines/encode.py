@@ -354,7 +354,7 @@ def prepare(
     listeners: Listeners,
 ) -> tuple[Encoder, Chunking | None]:
     """Find the encoder and the chunking: as asked for, else as in the collection, if any."""
-    options = options or EncoderOptions()
+    options = replace(options or EncoderOptions(), store=os.fspath(db))
     if model is not None and model not in MODELS and os.path.isdir(model):
         model = os.path.abspath(model)
     recipe, stored = (None, None) if collection is None else _stored(db, collection)

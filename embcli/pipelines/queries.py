@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from embcli.encoders import MODELS, Encoder, EncoderOptions, load_encoder, options_of
+from embcli.encoders import (
+    MODELS,
+    Encoder,
+    is_known,
+    is_quick,
+    load_encoder,
+    options_of,
+)
 from embcli.errors import InputError, ModelError, StoreError, UsageError
 from embcli.store import Collection, Record, Store
 
@@ -96,16 +103,17 @@ class QueryEncoder:
         self._name = options.model or self._recipe.model
         if self._name not in MODELS and os.path.isdir(self._name):
             self._name = os.path.abspath(self._name)
-        self._is_builtin = self._recipe.model in MODELS
+        self._is_quick = is_quick(self._recipe)
+        is_builtin = self._recipe.model in MODELS
         self._dtype = "float32"
         self.space = self._recipe.hash
         self.new: dict[str, NDArray[np.float32]] = {}
         self.notes: dict[str, Any] = {}
-        if self._name != self._recipe.model and (self._is_builtin or self._name in MODELS):
+        if self._name != self._recipe.model and (is_builtin or self._name in MODELS):
             raise self._wrong_model()
         if options.prompt is not None and options.prompt_name is not None:
             raise UsageError("give either --prompt or --prompt-name")
-        if self._is_builtin and (options.prompt or options.prompt_name):
+        if self._is_quick and (options.prompt or options.prompt_name):
             raise UsageError(f"model {self._name!r} has no --prompt; it is for transformer models")
 
     def encode(self, queries: Sequence[str]) -> "NDArray[np.float32]":
@@ -121,7 +129,7 @@ class QueryEncoder:
         for query in queries:
             if not query.strip():
                 raise UsageError("the query is empty")
-        if self._is_builtin:
+        if self._is_quick:
             return self._encoder.encode(queries, "query")
         if len(queries) > _FEW_QUERIES:
             self._dtype = "auto"
@@ -139,7 +147,7 @@ class QueryEncoder:
         for query in queries:
             if not query.strip():
                 raise UsageError("the query is empty")
-        if self._is_builtin:
+        if self._is_quick:
             return self._encoder.encode_tokens(queries, "query")
         if len(queries) > _FEW_QUERIES:
             self._dtype = "auto"
@@ -268,11 +276,14 @@ class QueryEncoder:
         """The collection's model, made sure to be that."""
         from embcli.encoders.transformer import TransformerEncoder
 
-        options = options_of(self._recipe) if self._is_builtin else EncoderOptions()
-        if not self._is_builtin:
-            self._check_known()
+        self._check_known()
+        options = replace(
+            options_of(self._recipe, trusted=self._options.trust_remote_code),
+            store=os.fspath(self._store.path),
+        )
+        if not self._is_quick:
             options = replace(
-                options_of(self._recipe, trusted=self._options.trust_remote_code),
+                options,
                 device=self._options.device,
                 dtype=self._dtype,
                 local_only=True,
@@ -302,7 +313,7 @@ class QueryEncoder:
 
     def _check_known(self) -> None:
         """Refuse models that only their makers could run, such as imported vectors' ones."""
-        if "prompts" not in self._recipe.settings:
+        if not is_known(self._recipe):
             raise ModelError(
                 f"the vectors of collection {self._collection.name!r} were made by "
                 f"{self._recipe.model!r}, which is not here to encode a query",

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from embcli.encoders import MODELS
+from embcli.encoders import is_quick
 from embcli.errors import StoreError, UsageError
 from embcli.pipelines.search import Found, nearest_in_parts
 from embcli.store import Collection, Store
@@ -402,7 +402,7 @@ class Ranker:
     def _alpha(self) -> float:
         if self.ranking.alpha is not None:
             return self.ranking.alpha
-        if self.ranking.fusion == "convex" and self._collection.recipe.model in MODELS:
+        if self.ranking.fusion == "convex" and is_quick(self._collection.recipe):
             return _ALPHA_BUILTIN
         return _ALPHA[self.ranking.fusion]
 

@@ -458,6 +458,15 @@ class Collection:
         """Fetch ids by key."""
         return dict(self._db.all_in("SELECT key, id FROM records WHERE key IN ({})", (), keys))
 
+    def names(self) -> dict[int, str]:
+        """Ids of all records by key, in the order stored."""
+        sql = "SELECT key, id FROM records WHERE collection = ? ORDER BY key"
+        return dict(self._db.all(sql, (self._key,)))
+
+    def keys(self, ids: Iterable[str]) -> dict[str, int]:
+        """Look up keys by id; ids that are not there are left out."""
+        return {id: old.key for id, old in self._stored_by_id(ids).items()}
+
     def hashes_by_key(self, keys: Iterable[int]) -> dict[int, str]:
         """Fetch the hashes of what was encoded, by key."""
         return dict(self._db.all_in("SELECT key, hash FROM records WHERE key IN ({})", (), keys))
@@ -649,6 +658,10 @@ class Collection:
     def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """List the keys and places of all vectors, each of shape (n,); see `Block`."""
         return self._segments.live()
+
+    def text_hashes(self) -> NDArray[np.uint64]:
+        """64 bits of the hash of what each vector was made of, in the order stored."""
+        return self._segments.hashes()
 
     def count_vectors(self) -> int:
         """How many vectors a search passes over, those deleted and not yet compacted too."""

@@ -203,19 +203,31 @@ class Database:
         ):
             yield blob
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection itself, whose errors nobody translates."""
+        return self._connection
+
+    def explained(self, error: BaseException) -> StoreError | None:
+        """Make an error of SQLite's one that a user can act on, if it is one of the file."""
+        code = getattr(error, "sqlite_errorcode", None)
+        explanation = _EXPLANATIONS.get(code & 0xFF) if code is not None else None
+        if "no such table" in str(error):
+            explanation = _EXPLANATIONS[sqlite3.SQLITE_CORRUPT]
+        if explanation is None:
+            return None
+        what, hint = explanation
+        return StoreError(f"{self.path} {what} ({error})", hint=hint)
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", None)
-            explanation = _EXPLANATIONS.get(code & 0xFF) if code is not None else None
-            if "no such table" in str(error):
-                explanation = _EXPLANATIONS[sqlite3.SQLITE_CORRUPT]
-            if explanation is None:
+            explained = self.explained(error)
+            if explained is None:
                 raise
-            what, hint = explanation
-            raise StoreError(f"{self.path} {what} ({error})", hint=hint) from error
+            raise explained from error
 
 
 _EXPLANATIONS: dict[int, tuple[str, str | None]] = {

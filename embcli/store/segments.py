@@ -343,6 +343,15 @@ class Segments:
         keys, places = np.concatenate([none, *owners]), np.concatenate([none, *starts])
         return keys[keys > 0], places[keys > 0]
 
+    def hashes(self) -> NDArray[np.uint64]:
+        """64 bits of the hash of every vector's record, in the order stored, shape (n,)."""
+        rows = self._db.all(
+            "SELECT slots, hashes FROM segments WHERE collection = ? ORDER BY key",
+            (self._collection,),
+        )
+        live = [np.frombuffer(h, PREFIX)[np.frombuffer(slots, KEY) > 0] for slots, h in rows]
+        return np.concatenate([np.empty(0, np.uint64), *live])
+
     def count(self) -> int:
         """How many vectors there are, those deleted but not yet compacted among them."""
         counted = "SELECT coalesce(sum(count), 0) FROM segments WHERE collection = ?"

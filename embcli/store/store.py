@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 import embcli
+from embcli.config import DEFAULT_COLLECTION
 from embcli.encoders.recipe import Recipe
 from embcli.errors import StoreError, UsageError
 from embcli.store import filters, text_index
@@ -24,6 +25,9 @@ from embcli.store.collection import Collection
 from embcli.store.database import Database
 from embcli.store.seen import SeenIds
 from embcli.store.segments import DTYPES
+
+if TYPE_CHECKING:
+    from embcli.store.sql import Query
 
 # Of vectors of queries the newest are kept: at 1,024 components these take 40 MB.
 _QUERIES_KEPT = 10_000
@@ -422,6 +426,18 @@ class Store:
             "vectors": self._db.value("SELECT coalesce(sum(count), 0) FROM segments"),
             "sqlite": sqlite3.sqlite_version,
         }
+
+    def sql(self, statement: str, collection: str = DEFAULT_COLLECTION) -> "Query":
+        """Run a statement of the user's that only reads; see `embcli.store.sql.Query`.
+
+        The store must be open for reading only, and is not to be used for anything else after
+        that.
+        """
+        from embcli.store.sql import Query
+
+        if not self._db.readonly:
+            raise StoreError("SQL runs only in a store that is open for reading")
+        return Query(self._db, statement, collection)
 
     def spaces(self) -> list[SpaceInfo]:
         """List the spaces in the order they came."""
