@@ -114,6 +114,10 @@ class QuickEncoder:
     max_tokens = None
     tokens_around = 0
 
+    def encode_tokens(self, inputs: Sequence[Any], kind: Kind = "document") -> "list[Tokens]":
+        """Refuse: there are no tokens that are worth vectors of their own."""
+        raise UsageError("this model does not give vectors of tokens")
+
     def facts(self) -> dict[str, Any]:
         """Nothing: there is one way to run it."""
         return {}

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from embcli.core.pooling import normalize_rows
 from embcli.encoders import Kind, QuickEncoder
 from embcli.encoders.recipe import Recipe
-from embcli.encoders.tokens import Tokens
-from embcli.errors import UsageError
 
 _TEXTS_AT_ONCE = 256
 
@@ -66,10 +64,6 @@ class HashEncoder(QuickEncoder):
             for start in range(0, len(inputs), _TEXTS_AT_ONCE)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self._dim), np.float32)
-
-    def encode_tokens(self, inputs: Sequence[str], kind: Kind = "document") -> list[Tokens]:
-        """There are no tokens."""
-        raise UsageError("model 'hash' has no tokens")
 
     def _encode_some(self, texts: Sequence[str]) -> NDArray[np.float32]:
         clean = [f" {' '.join(text.lower().split())} " for text in texts]

@@ -180,7 +180,7 @@ class TorchModel:
                 hint="--dtype float32",
             )
 
-    def encode_tokens(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
+    def encode_vocabulary(self, tokens: NDArray[np.int64]) -> NDArray[np.float32]:
         """Encode single tokens by number, with special ones around each.
 
         Parameters
@@ -203,7 +203,7 @@ class TorchModel:
         probe = self._tokenizer.encode("a")
         before = probe.special_tokens_mask.index(0) if 0 in probe.special_tokens_mask else 0
         parts = []
-        with _quiet(), torch.inference_mode():
+        with quiet(), torch.inference_mode():
             step = max(1, self._budget // (len(around.ids) + 1))
             for start in range(0, len(tokens), step):
                 some = tokens[start : start + step]

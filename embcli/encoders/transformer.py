@@ -235,7 +235,12 @@ class TransformerEncoder:
         """
         options = replace(self._options, dtype="float32", normalize=False)
         other = TransformerEncoder(self._name, options, self._note)
-        return other._torch.encode_tokens(tokens)[:, : self._dims]
+        from embcli.encoders.torch_model import TorchModel
+
+        model = other._torch
+        if not isinstance(model, TorchModel):
+            raise ModelError(f"model {self._name!r} is made for late interaction, not for a table")
+        return model.encode_vocabulary(tokens)[:, : self._dims]
 
     def encode_lightly(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Encode queries by the light path, which `light` must not be None for."""

@@ -209,7 +209,7 @@ class WordVectorEncoder(QuickEncoder):
         wanted = [form for form in forms if form not in self._rows]
         with Store(self._path, readonly=True) as store, store.snapshot():
             source = store.collection(self._collection)
-            keys = source.keys(wanted)
+            keys = source.keys_by_id(wanted)
             # Words that came after the order was read are not in this space.
             ids = [id for id in sorted(keys, key=keys.__getitem__) if self._has(keys[id])]
             vectors = source.vectors(ids)

@@ -141,7 +141,7 @@ def _look_up(
     source: Collection, words: Sequence[str], ignore_case: bool
 ) -> tuple[list[str], set[int]]:
     """Find the records of words: their ids, and the keys of all that are no answers."""
-    keys = source.keys(words)
+    keys = source.keys_by_id(words)
     names: dict[int, str] = {}
     forms: dict[str, dict[str, int]] = {}
     if ignore_case or len(keys) < len(set(words)):

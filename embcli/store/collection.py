@@ -463,7 +463,7 @@ class Collection:
         sql = "SELECT key, id FROM records WHERE collection = ? ORDER BY key"
         return dict(self._db.all(sql, (self._key,)))
 
-    def keys(self, ids: Iterable[str]) -> dict[str, int]:
+    def keys_by_id(self, ids: Iterable[str]) -> dict[str, int]:
         """Look up keys by id; ids that are not there are left out."""
         return {id: old.key for id, old in self._stored_by_id(ids).items()}
 
