@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from embcli.errors import UsageError
 from embcli.options import (
     COLLECTION,
     DB,
@@ -45,7 +46,10 @@ def command(
             help="A folder in BEIR's layout with queries.jsonl and qrels/SPLIT.tsv.",
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Which judgments: those in qrels/SPLIT.tsv.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="Which judgments: those in qrels/SPLIT.tsv, by default qrels/test.tsv."),
+    ] = None,
     qrels: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Judgments in another file, as BEIR or TREC have them."),
@@ -58,6 +62,9 @@ def command(
             "file with a query per line.",
         ),
     ] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Go back to what is built in; takes no judgments.")
+    ] = False,
     prompt: Prompt = None,
     prompt_name: PromptName = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -75,8 +82,6 @@ def command(
     what is built in: how far probabilities are from frequencies (expected calibration error,
     Brier score), and how well lists end where relevance ends (means over queries). Records
     without judgment count as not relevant.
-
-    Without any judgments, the collection goes back to what is built in.
     """
     from dataclasses import asdict
 
@@ -84,8 +89,12 @@ def command(
     from embcli.pipelines.queries import QueryOptions
     from embcli.pipelines.relevance import calibrate
 
+    if reset == (folder is not None or qrels is not None or queries is not None):
+        raise UsageError("give a BEIR_DIR, --qrels and --queries, or --reset")
+    if folder is None and split is not None:
+        raise UsageError("--split chooses among the judgments of a BEIR_DIR")
     if folder is not None:
-        qrels = qrels or find_file(folder, f"qrels/{split}.tsv")
+        qrels = qrels or find_file(folder, f"qrels/{split or 'test'}.tsv")
         queries = queries or str(find_file(folder, "queries.jsonl"))
     output = Output(format, out, quiet)
     skipped = SkippedLog()

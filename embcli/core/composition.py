@@ -76,7 +76,7 @@ class Subspace:
         ----------
         examples : float array, shape (n, dim)
         mean : float array, shape (dim,)
-            Of vectors in general.
+            Of vectors in general, at unit length.
 
         Raises
         ------
@@ -84,13 +84,13 @@ class Subspace:
             The examples are all the same as the mean.
         """
         centre = np.asarray(mean, np.float64)
-        _, lengths, basis = np.linalg.svd(np.asarray(examples, np.float64) - centre, False)
+        _, lengths, basis = np.linalg.svd(unit(examples) - centre, False)
         rank = int((lengths > _LEAST * max(lengths.max(initial=0), 1)).sum())
         if rank == 0:
             raise InputError("the examples span nothing")
         return cls(centre, basis[:rank])
 
     def project(self, vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Give the coordinates of vectors within, shape (n, rank)."""
-        inside: NDArray[np.float64] = (vectors - self.mean) @ self.basis.T
+        """Give the coordinates of vectors, at unit length, within; shape (n, rank)."""
+        inside: NDArray[np.float64] = (unit(vectors) - self.mean) @ self.basis.T
         return inside

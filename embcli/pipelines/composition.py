@@ -5,9 +5,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from typing import TYPE_CHECKING
 
-from embcli.errors import NothingFoundError
+from embcli.errors import InputError, NothingFoundError, UsageError
 from embcli.formats.inputs import IMAGE_SUFFIXES
 from embcli.pipelines.queries import QueryEncoder
 from embcli.store import Collection
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
     from embcli.core.composition import Subspace
 
-# The last colon and a number; after a digit it is a time of day, or a chapter and a verse.
-_WEIGHTED = re.compile(r"(.*[^\d\s:])\s*:\s*([+-]?(?:\d+\.?\d*|\.\d+))", re.DOTALL)
-_WEIGHTED_NAME = re.compile(r"(.*\S)\s*:\s*([+-]?(?:\d+\.?\d*|\.\d+))", re.DOTALL)
+# The last colon and a number; after a digit it is a time of day, or a chapter and a verse, unless
+# there is a space before it.
+_NUMBER = r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_WEIGHTED = re.compile(rf"(.*[^\d\s:]|.*\S(?=\s))\s*:{_NUMBER}", re.DOTALL)
+_WEIGHTED_NAME = re.compile(rf"(.*\S)\s*:{_NUMBER}", re.DOTALL)
 # Enough that the mean of a collection's vectors is known well.
 _BACKGROUND = 256
 # A single example shows no respect in which things differ; these of its neighbours do.
 _NEIGHBOURS = 24
+# Fewer examples tell records apart by too little.
+_ENOUGH = 5
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,11 @@ class Composition:
     minus: tuple[str, ...] = ()
     direction: tuple[str, str] | None = None
     given: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        texts = (*self.plus, *self.minus, *(self.direction or ()), *self.given)
+        if not all(text.strip() for text in texts):
+            raise UsageError("--plus, --minus, --direction and --given: a text is empty")
 
 
 class Composer:
@@ -104,15 +114,19 @@ class Composer:
         import numpy as np
 
         from embcli.core.composition import Subspace
+        from embcli.core.cosine import unit
 
-        examples = np.stack(self._given)
-        if len(examples) == 1:
-            examples = np.vstack([examples, self._neighbours(examples)])
+        examples = np.unique(np.stack(self._given), axis=0)
+        if len(examples) == 1 and len(near := self._neighbours(examples)):
+            examples = np.vstack([examples, near])
             self._note(
-                f"one example shows no respect: its {len(examples) - 1} nearest records are "
-                "taken along (a dozen examples do better)"
+                f"one example shows no respect: its {len(near)} nearest records are taken along "
+                "(a dozen examples do better)"
             )
-        return Subspace.spanned_by(examples, self._collection.sample(_BACKGROUND).mean(axis=0))
+        elif len(examples) < _ENOUGH:
+            self._note(f"{len(examples)} different examples tell little apart: give a dozen")
+        background = unit(self._collection.sample(_BACKGROUND))
+        return Subspace.spanned_by(examples, background.mean(axis=0))
 
     def _neighbours(self, example: "NDArray[np.float32]") -> "NDArray[np.float32]":
         from embcli.pipelines.search import nearest
@@ -146,7 +160,11 @@ class Composer:
             match = None if self._is_there(text[1:]) else _WEIGHTED_NAME.fullmatch(text)
         else:
             match = _WEIGHTED.fullmatch(text)
-        return (text, 1.0) if match is None else (match[1], float(match[2]))
+        if match is None:
+            return text, 1.0
+        if not isfinite(float(match[2])):
+            raise UsageError(f"{text}: the weight is too large")
+        return match[1], float(match[2])
 
     def _is_there(self, name: str) -> bool:
         return bool(self._collection.sources([name])) or os.path.exists(name)
@@ -160,6 +178,8 @@ class Composer:
             vectors = self._collection.vectors([name])
         elif os.path.isfile(name):
             vectors = self._encoder.encode_file(name)
+        elif os.path.isdir(name):
+            raise InputError(f"{text}: {name} is a directory")
         else:
             raise NothingFoundError(
                 f"{text}: collection {self._collection.name!r} has no record {name!r}, and there "
@@ -171,6 +191,8 @@ class Composer:
 
     def _examples(self, text: str) -> "Sequence[NDArray[np.float32]]":
         """Make vectors of an example, or of every line of a text file of examples."""
+        if self._weighted(text)[0] != text:
+            raise UsageError(f"--given {text}: examples have no weights")
         name = text[1:]
         if not _is_name(text) or self._collection.sources([name]) or not os.path.isfile(name):
             return [self._vector(text)]

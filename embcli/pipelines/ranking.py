@@ -191,10 +191,10 @@ class Ranking:
         """
         if self.source == "lexical":
             raise UsageError("--plus, --minus, --direction and --given are not for --lexical")
-        if within and self != replace(Ranking(), explain=self.explain):
+        if within:
             raise UsageError(
-                "--given compares in a space of its own: not with --hybrid, --prf, --mmr and "
-                "--relevant"
+                "--given compares in a space of its own: not with --hybrid, --prf, --mmr, "
+                "--relevant and --explain"
             )
 
 

@@ -122,9 +122,14 @@ class Judge:
         self.profile = profile or _profile(collection, count)
 
     @property
+    def stored(self) -> str | None:
+        """What the store had, as JSON."""
+        return self._collection.calibration
+
+    @property
     def is_new(self) -> bool:
         """Whether the profile is worth keeping."""
-        return self.profile.json != self._collection.calibration
+        return self.profile.json != self.stored
 
     def describe(
         self, scores: Sequence[float], vectors: "NDArray[np.float32]"
@@ -142,7 +147,9 @@ class Judge:
 
         from embcli.core.cosine import cosines
 
-        sample = cosines(np.atleast_2d(vectors), self._sample).max(axis=0)
+        # A record is as near as the nearest of its vectors, in a sample as among results.
+        rows, starts = self._sample
+        sample = np.maximum.reduceat(cosines(np.atleast_2d(vectors), rows).max(axis=0), starts)
         chance = Chance.of_sample(sample, max(self._records, 1))
         return features(np.array(scores), chance, self.profile.neighbours)
 
@@ -160,15 +167,22 @@ class Judge:
         ]
 
     @cached_property
-    def _sample(self) -> "NDArray[np.float32]":
-        return self._collection.sample(_SAMPLE)
+    def _sample(self) -> "tuple[NDArray[np.float32], NDArray[np.int64]]":
+        """Vectors of a sample of records, and where those of each begin."""
+        import numpy as np
+
+        parts = self._collection.sample_parts(_SAMPLE)
+        counts = np.array([len(part) for part in parts])
+        return np.concatenate(parts), np.cumsum(counts) - counts
 
 
 def keep_profile(db: str | os.PathLike[str], collection: str, judge: Judge) -> None:
     """Keep a new profile in the store, if it can be written just now."""
     if judge.is_new:
         with suppress(StoreError), Store(db, timeout=0.1) as store:
-            store.collection(collection).set_calibration(judge.profile.json)
+            target = store.collection(collection)
+            if target.calibration == judge.stored:  # nobody calibrated it meanwhile
+                target.set_calibration(judge.profile.json)
 
 
 @dataclass(frozen=True)
@@ -238,10 +252,13 @@ def calibrate(
     UsageError
         There are judgments without queries, or queries without judgments, or too few records.
     InputError
-        No query has a relevant record in the collection among its judgments.
+        No query has a relevant record in the collection among its judgments, or they say the
+        contrary of the cosines.
     """
     if (judgments is None) != (queries is None):
         raise UsageError("--qrels and --queries go together")
+    if queries is not None and os.path.isdir(queries):
+        raise InputError(f"{queries} is a directory, and not a file of queries")
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
         if source.recipe.multivector:
@@ -263,7 +280,13 @@ def calibrate(
                 )
             vectors = encoder.encode(list(texts.values()))
             lists = list(judged_lists(source, judge, vectors, [judged[id] for id in texts]))
-            profile = replace(profile, calibration=_fitted(lists), queries=len(lists))
+            fitted = _fitted(lists)
+            if fitted.weights[0] >= 0:
+                raise InputError(
+                    f"{os.fspath(judgments)}: by these judgments, what is further from a query is "
+                    "the more relevant"
+                )
+            profile = replace(profile, calibration=fitted, queries=len(lists))
             qualities = _qualities(lists)
         else:
             encoder = None

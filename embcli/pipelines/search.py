@@ -137,6 +137,8 @@ def search(
         raise UsageError(f"k must be at least 1, not {k}")
     if ranking is not None and ranking.reads_words and query is None:
         raise UsageError("--lexical, --hybrid and --prf need a query in words")
+    if composition is not None and composition.given and exact is False:
+        raise UsageError("--given compares with every vector: not with --coded")
     if composition is not None and ranking is not None:
         ranking.check_composed(within=bool(composition.given))
     queries = [query] if isinstance(query, str) else list(query or ())

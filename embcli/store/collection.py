@@ -679,28 +679,30 @@ class Collection:
         return text_index.scores(self._db, self._key, words, ids)
 
     def sample(self, n: int) -> NDArray[np.float32]:
-        """Fetch the vectors of about `n` records from all over the collection, always the same.
+        """Fetch the vectors of `n` records from all over the collection, always the same.
 
-        Of a record with chunks it is the first one's. Shape (m, dim), m at most `n`.
+        Of a record with several vectors it is one. Shape (m, dim), m at most `n`.
         """
-        last = self._db.value("SELECT max(key) FROM records") or 0
-        places: list[Place] = []
-        key = 0
-        while key <= last and len(places) < n:
-            row = self._db.one(
-                "SELECT key, segment, slot FROM records WHERE key >= ? AND +collection = ? "
-                "ORDER BY key LIMIT 1",
-                (key, self._key),
-            )
-            if row is None:
-                break
-            places.append(row[1:])
-            key = max(row[0], len(places) * last // n) + 1
-        vectors = self._segments.read(places)
-        matrix = np.empty((len(places), self.recipe.dim), np.float32)
-        for row, place in enumerate(places):
-            matrix[row] = vectors[place]
-        return matrix
+        return self._segments.gather(self._spread(n)[1])
+
+    def sample_parts(self, n: int) -> list[NDArray[np.float32]]:
+        """Fetch all vectors of each record of such a sample, each of shape (m, dim)."""
+        if self.chunking is None:
+            return [vector[None] for vector in self.sample(n)]
+        keys = self._spread(n)[0].tolist()
+        chunks = self._read_chunks(keys)
+        return [chunks[key].vectors for key in keys]
+
+    def _spread(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Choose at most `n` records at even distances: their keys, and the place of a vector."""
+        keys, places = self._segments.live()
+        if self.chunking is not None:
+            keys, first = np.unique(keys, return_index=True)
+            places = places[first]
+        if len(keys) > n:
+            chosen = np.linspace(0, len(keys) - 1, n).astype(np.int64)
+            keys, places = keys[chosen], places[chosen]
+        return keys, places
 
     def records(self) -> Iterator[Record]:
         """Stream every record in the order stored."""

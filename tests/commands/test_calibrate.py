@@ -24,13 +24,17 @@ def test_figures_before_and_after(run, encoded):
     assert [row["calibration"] for row in result.rows] == ["default", "fitted"]
     table = run("calibrate", "examples/beir", "-f", "table").out
     assert "ECE" in table
-    back = run("calibrate")
+    back = run("calibrate", "--reset")
     assert (back.code, back.out) == (0, "")
     assert back.err == "'default': calibrated as built in\n"
 
 
 def test_bad_input(run, encoded, home):
     assert run("calibrate", "nowhere").code == 3
+    for words in ((), ("--split", "dev"), ("--reset", "examples/beir")):
+        assert run("calibrate", *words).code == 2
+    words = ("--qrels", "examples/beir/qrels/test.tsv", "--queries", "examples")
+    assert "examples is a directory" in run("calibrate", *words).err
     assert run("calibrate", "--qrels", "x.tsv").err == "error: --qrels and --queries go together\n"
     (home / "q.txt").write_text("moon\n")
     (home / "j.tsv").write_text("1\tapollo-11-moon-1969-en\t1\nbroken line here now you see\n")

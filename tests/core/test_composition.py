@@ -31,7 +31,8 @@ def test_a_subspace_sees_only_what_examples_differ_in():
     """Vectors are a place plus a subject; spanned by places, only the place counts."""
     places, subjects = np.eye(10)[:4], np.eye(10)[4:]
     mean = (places.mean(axis=0) + subjects.mean(axis=0)) / 2
-    records = np.array([p + 3 * s for p in places for s in subjects]) / 4
+    records = np.array([p + 3 * s for p in places for s in subjects])
+    records *= rng.uniform(0.1, 9, len(records))[:, None]  # lengths do not count
     within = Subspace.spanned_by(places, mean)
     inside = unit(within.project(records))
     same = inside @ inside.T
@@ -46,7 +47,7 @@ def test_a_subspace_of_everything_is_the_whole_space():
     """Spanned by a basis, cosines are those of centred vectors."""
     vectors, mean = rng.normal(size=(20, 6)), rng.normal(size=6)
     within = Subspace.spanned_by(rng.normal(size=(9, 6)), mean)
-    inside, centred = unit(within.project(vectors)), unit(vectors - mean)
+    inside, centred = unit(within.project(vectors)), unit(unit(vectors) - mean)
     np.testing.assert_allclose(inside @ inside.T, centred @ centred.T, atol=1e-9)
     top = TopK(within.project(vectors[:2]), 3, unit=False)
     top.add(np.arange(20), within.project(vectors))
@@ -57,5 +58,5 @@ def test_a_subspace_of_everything_is_the_whole_space():
 
 def test_a_subspace_needs_examples_that_differ():
     with pytest.raises(InputError, match="span nothing"):
-        Subspace.spanned_by(np.ones((3, 4)), np.ones(4))
+        Subspace.spanned_by(np.ones((3, 4)), np.full(4, 0.5))
     assert Subspace.spanned_by(np.array([[1.0, 0], [1, 0]]), np.zeros(2)).basis.shape == (1, 2)

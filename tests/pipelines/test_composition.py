@@ -87,6 +87,7 @@ def test_composing_what_is_searched_by_a_record_or_a_file(encoded, home):
         ("at night", ("at night", 1)),
         ("at night:0.5", ("at night", 0.5)),
         ("at night : -2", ("at night", -2)),
+        ("Apollo 11 :1e-1", ("Apollo 11", 0.1)),
         ("10:30", ("10:30", 1)),
         ("John 3:16", ("John 3:16", 1)),
         ("ratio 1:.5", ("ratio 1:.5", 1)),
@@ -120,7 +121,18 @@ def test_what_composing_refuses(encoded):
         search("moon", composition=Composition(minus=("moon",)))
     with pytest.raises(UsageError, match="not for --lexical"):
         search("moon", composition=Composition(plus=("x",)), ranking=Ranking("lexical"))
-    for ranking in (Ranking("hybrid"), Ranking(mmr=0.5), Ranking(relevant=True)):
+    for text in ("", " "):
+        with pytest.raises(UsageError, match="a text is empty"):
+            Composition(given=("Rome", text))
+    with pytest.raises(UsageError, match="the weight is too large"):
+        search("moon", composition=Composition(plus=("fire:" + "9" * 400,)))
+    with pytest.raises(UsageError, match="examples have no weights"):
+        search("moon", composition=Composition(given=("Rome:2", "Paris")))
+    with pytest.raises(InputError, match="is a directory"):
+        search("moon", composition=Composition(plus=("@examples",)))
+    with pytest.raises(UsageError, match="not with --coded"):
+        search("moon", composition=Composition(given=("x", "y")), exact=False)
+    for ranking in (Ranking("hybrid"), Ranking(relevant=True), Ranking(explain=True)):
         with pytest.raises(UsageError, match="a space of its own"):
             search("moon", composition=Composition(given=("x", "y")), ranking=ranking)
 
@@ -146,6 +158,7 @@ def test_given_equals_brute_force(encoded, home):
         records = [record.id for record in collection.records()]
         matrix, mean = collection.vectors(records), collection.sample(256).mean(axis=0)
     examples = load_encoder("static").encode(cities, "query").astype(np.float64)
+    assert np.linalg.norm(matrix[0]) == pytest.approx(1)
     basis = np.linalg.svd(examples - mean, full_matrices=False)[2]
     inside = unit((matrix - mean) @ basis.T)
     scores = inside @ unit((load_encoder("static").encode(["the Tsar"])[0] - mean) @ basis.T)
@@ -166,6 +179,15 @@ def test_one_example_takes_its_neighbours_along(encoded):
     assert len(hits) == 10
     assert "apollo-11-moon-1969-en" not in [hit.id for hit in hits]
     assert "its 24 nearest records are taken along" in notes[0]
+
+
+def test_examples_that_say_little_are_named(encoded):
+    notes = []
+    twice = Composition(given=("Rome", "Rome"))
+    search("a storm", composition=twice, note=notes.append)
+    search("a storm", composition=Composition(given=("Rome", "Paris")), note=notes.append)
+    assert "its 24 nearest records are taken along" in notes[0]
+    assert notes[1] == "2 different examples tell little apart: give a dozen"
 
 
 def test_chunked_collections(examples):

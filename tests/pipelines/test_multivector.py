@@ -325,7 +325,7 @@ def test_running_again_encodes_nothing(static, run):
         (["encode", "corpus.jsonl", "--chunk", "tokens=9"], "leave out one of them"),
         (["encode", "corpus.jsonl", "--pooling", "none", "-m", "hash", "-c", "h"], "no --pooling"),
         (["encode", "corpus.jsonl", "--pooling", "mean", "-c", "m"], "no --pooling"),
-        (["calibrate"], "every token"),
+        (["calibrate", "--reset"], "every token"),
     ],
 )
 def test_what_has_no_meaning_is_refused(static, run, arguments, message):

@@ -102,6 +102,30 @@ def test_a_store_that_cannot_be_written_is_searched_all_the_same(encoded):
     assert profile() is None
 
 
+def test_other_collections_do_not_matter(encoded):
+    before = search("moon", k=100, ranking=RELEVANT)
+    with Store("embcli.db") as store:
+        source = store.collection("default")
+        rows = source.sample(7)
+        other = store.create_collection("other", source.recipe)
+        vectors = np.random.default_rng(0).normal(size=(3000, 256)).astype(np.float32)
+        other.add([Record(str(i), "t") for i in range(3000)], vectors)
+        source.set_calibration(profile().json.replace("324", "999"))  # to be made anew
+        assert np.array_equal(source.sample(7), rows)
+        assert len(source.sample(256)) == 256
+        assert len(source.sample(1000)) == 324
+    assert search("moon", k=100, ranking=RELEVANT) == before
+
+
+def test_judgments_against_the_cosines_are_refused(encoded, home):
+    lists = search(["moon", "storm", "music"], k=100)
+    lines = [f"{n}\t{hit.id}\t1" for n, hits in enumerate(lists, 1) for hit in hits[60:]]
+    (home / "qrels.tsv").write_text("\n".join(lines))
+    (home / "q.txt").write_text("moon\nstorm\nmusic\n")
+    with pytest.raises(InputError, match="the more relevant"):
+        calibrate("qrels.tsv", "q.txt")
+
+
 def test_neighbours_equal_brute_force():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(60, 8)).astype(np.float32)
