@@ -92,6 +92,8 @@ class VectorOptions:
         What becomes of bytes that are not UTF-8.
     limit : int, optional
         Most records; the first ones, which in files of word vectors are the most frequent.
+    collection : str, optional
+        Which collection of a database; the only one if None.
     """
 
     format: str | None = None
@@ -101,6 +103,7 @@ class VectorOptions:
     text_fields: tuple[str, ...] = ()
     encoding_errors: str = "strict"
     limit: int | None = None
+    collection: str | None = None
 
 
 class VectorReader(Protocol):
@@ -113,6 +116,9 @@ class VectorReader(Protocol):
         How many records there are, if that is known before they are read.
     notes : list of str
         What a user should know: a precision that is lost, a guess that was made.
+    recipe : dict or None
+        What the vectors mean, where embcli wrote it into the file; readers of formats that have
+        no room for it need not have the attribute.
 
     Raises
     ------
@@ -123,6 +129,7 @@ class VectorReader(Protocol):
     dim: int
     count: int | None
     notes: list[str]
+    recipe: dict[str, Any] | None
 
     def __iter__(self) -> Iterator[VectorBatch | Problem]:
         """Give batches, and problems for records that cannot be used.
