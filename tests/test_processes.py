@@ -260,11 +260,11 @@ def word_vectors(path, count, dim):
 
 
 def test_an_import_killed_again_and_again_then_finished(home):
-    word_vectors("w.bin", 40_000, 50)
+    word_vectors("w.bin", 30_000, 50)
     finish("import", "w.bin", "-d", "whole.db")
     rng = random.Random(2)
     seen = set()
-    for _ in range(6):
+    for _ in range(5):
         process = start("import", "w.bin", "-d", "killed.db")
         time.sleep(rng.uniform(0.3, 1.3))
         process.kill()

@@ -78,6 +78,14 @@ def command(
         list[str] | None,
         typer.Option(help="Field with the text; several are joined.", rich_help_panel=READING),
     ] = None,
+    source_collection: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Which collection of another store, or of llm's database.",
+            rich_help_panel=READING,
+        ),
+    ] = None,
     encoding_errors: Annotated[
         Literal["strict", "replace", "ignore"],
         typer.Option(help="Words that are not UTF-8.", rich_help_panel=READING),
@@ -155,6 +163,7 @@ def command(
         text_fields=tuple(text_field or ()),
         encoding_errors=encoding_errors,
         limit=limit,
+        collection=source_collection,
     )
     try:
         with output.progress("records") as advance:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from tempfile import SpooledTemporaryFile
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -365,7 +365,7 @@ def _recipe(
 
 
 def _own_recipe(survey: _Survey, listeners: Listeners) -> Recipe:
-    if survey.recipe is not None and survey.recipe.get("dim") == survey.dim:
+    if _is_recipe(survey.recipe, survey.dim):
         recipe = Recipe(survey.recipe)
         if not recipe.normalized or _is_nearly_unit(survey):
             listeners.note(f"{survey.name}: it says that its vectors are by {recipe.model!r}")
@@ -383,6 +383,13 @@ def _own_recipe(survey: _Survey, listeners: Listeners) -> Recipe:
             "maps": [],
         }
     )
+
+
+def _is_recipe(settings: object, dim: int) -> TypeGuard[dict[str, Any]]:
+    """Whether what a file says of its vectors is a recipe for vectors of that dimension."""
+    if not isinstance(settings, dict) or settings.get("dim") != dim:
+        return False
+    return isinstance(settings.get("model"), str) and isinstance(settings.get("normalized"), bool)
 
 
 def _is_nearly_unit(survey: _Survey) -> bool:

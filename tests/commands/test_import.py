@@ -296,6 +296,19 @@ def test_what_embcli_wrote_is_in_the_space_it_came_from(run, by_static):
     assert run("search", "interest rates go up", "-k", "1").rows[0]["text"] == TEXTS[1]
 
 
+@pytest.mark.parametrize(
+    "recipe", [{}, [], {"dim": 256}, {"dim": 3, "model": "static", "normalized": True},
+               {"dim": 256, "model": 5, "normalized": True}]
+)  # fmt: skip
+def test_what_a_file_says_need_not_be_a_recipe(run, by_static, recipe):
+    writer = SafetensorsWriter("a.safetensors", 256, 5, recipe)
+    writer.write(VectorBatch(TEXTS, by_static, TEXTS, [{}] * 5, list(range(1, 6))))
+    writer.close()
+    assert run("import", "a.safetensors").code == 0
+    with Store("embcli.db", readonly=True) as store:
+        assert store.collection("default").recipe.model == "a"
+
+
 def test_an_interrupted_import_is_completed_by_the_same_command(run, monkeypatch):
     monkeypatch.setattr(rows, "ROWS", 10)
     words = [f"w{n}" for n in range(95)]

@@ -52,9 +52,9 @@ class CsvReader:
                     break
         name = self._source.name
         self._has_header = bool(sample) and not all(map(_is_number, sample[0]))
-        header = (
-            sample[0] if self._has_header else [str(i) for i in range(len((sample or [[]])[0]))]
-        )
+        header = sample[0] if sample else []
+        if not self._has_header:
+            header = [str(column) for column in range(len(header))]
         data = sample[1:] if self._has_header else sample
         check_shape(name, len(data), len(header))
         data = [row for row in data if len(row) == len(header)]

@@ -78,8 +78,10 @@ class ProjectorReader:
                 cells = raw.decode("ascii", "replace").rstrip("\r\n").split("\t")
                 vector = parse_numbers(cells)
                 if vector is None or len(vector) != self.dim:
-                    found = "what is none" if vector is None else str(len(vector))
-                    yield Problem(name, line, f"expected {self.dim} numbers, found {found}")
+                    message = f"expected {self.dim} numbers, found {len(cells)}"
+                    if len(cells) == self.dim:
+                        message = f"expected {self.dim} numbers separated by tabs"
+                    yield Problem(name, line, message)
                     continue
                 if pending.add(label.id, vector, label.text, label.meta, line):
                     yield from finite(name, pending.batch(), "line")

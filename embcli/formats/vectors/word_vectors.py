@@ -16,7 +16,7 @@ from embcli.formats.inputs import Source
 from embcli.formats.source import ByteStream, open_source
 from embcli.formats.vectors import VectorBatch, VectorOptions
 from embcli.formats.vectors.rows import check_shape, finite, rows_at_once
-from embcli.formats.vectors.text_blocks import is_number, parse_block, shown
+from embcli.formats.vectors.text_blocks import Block, is_number, parse_block, shown
 
 # The parser's arrays for so much text fit into the second-level cache.
 _BLOCK = 1 << 18
@@ -143,22 +143,18 @@ class TextReader(_Reader):
         held: list[tuple[list[bytes], NDArray[np.float32], list[int]]] = []
         with open_source(self._source) as stream:
             for lines in _line_blocks(stream, skip_first=self._has_header):
-                wanted = None if self.count is None else self.count - done
-                if wanted is not None and self._options.limit is not None:
-                    lines = _first_lines(lines, wanted)
                 block = parse_block(lines, self.dim, self._separator)
-                good = [row for row in range(len(block.tokens)) if row not in block.problems]
-                for row, message in sorted(block.problems.items()):
-                    if not self._is_blank(block.tokens[row], lines, row):
-                        done += 1
-                        yield Problem(self._source.name, place + row, message)
                 tokens, vectors = block.tokens, block.vectors
                 places = list(range(place, place + len(tokens)))
-                if len(good) < len(tokens):
-                    tokens, places = [tokens[r] for r in good], [places[r] for r in good]
-                    vectors = vectors[good]
-                done += len(good)
-                place += len(block.tokens)
+                place += len(tokens)
+                rows = self._wanted_rows(block, lines, done)
+                done += len(rows)
+                for row in sorted(block.problems.keys() & set(rows)):
+                    yield Problem(self._source.name, places[row], block.problems[row])
+                rows = [row for row in rows if row not in block.problems]
+                if len(rows) < len(tokens):
+                    tokens, places = [tokens[row] for row in rows], [places[row] for row in rows]
+                    vectors = vectors[rows]
                 held.append((tokens, vectors, places))
                 if sum(len(part) for part, _, _ in held) >= rows_at_once(self.dim):
                     yield from self._joined(held)
@@ -185,9 +181,15 @@ class TextReader(_Reader):
                 "line",
             )
 
-    def _is_blank(self, token: bytes, lines: bytes, row: int) -> bool:
-        """Whether a line is empty, as the last one of a file may be."""
-        return not token and not lines.split(b"\n", row + 1)[row].strip()
+    def _wanted_rows(self, block: Block, lines: bytes, done: int) -> list[int]:
+        """Which lines count: not blank ones, as the last may be, nor those beyond the limit."""
+        suspects = [row for row in block.problems if not block.tokens[row]]
+        blank: set[int] = set()
+        if suspects:
+            every = lines.split(b"\n")
+            blank = {row for row in suspects if not every[row].strip()}
+        rows = [row for row in range(len(block.tokens)) if row not in blank]
+        return rows if self._options.limit is None else rows[: self._options.limit - done]
 
 
 def _line_blocks(stream: ByteStream, *, skip_first: bool) -> Iterator[bytes]:
@@ -224,16 +226,6 @@ def first_lines(stream: ByteStream, count: int) -> list[bytes]:
     if len(data) < _BLOCK and last:
         whole = [*lines, last]  # the stream has ended
     return [line.rstrip() for line in whole[:count]]
-
-
-def _first_lines(lines: bytes, count: int) -> bytes:
-    end = 0
-    for _ in range(count):
-        following = lines.find(b"\n", end) + 1
-        if not following:
-            return lines
-        end = following
-    return lines[:end]
 
 
 class BinaryReader(_Reader):

@@ -67,6 +67,14 @@ def test_blocks_and_lines_need_not_agree(home, monkeypatch):
         assert (found == vectors).all()
 
 
+def test_blank_lines_and_a_limit(home):
+    (home / "w.txt").write_text("a 0.5 1.5\n\n\nb 1.5 2.5\nc x\nd 3.5 4.5\n\ne 1.0 1.0\n\n")
+    assert read("w.txt")[0] == ["a", "b", "d", "e"]
+    for limit, wanted in ((1, ["a"]), (2, ["a", "b"]), (3, ["a", "b"]), (4, ["a", "b", "d"])):
+        ids, vectors, problems = read("w.txt", limit=limit)
+        assert (ids, len(vectors), len(problems)) == (wanted, len(wanted), int(limit > 2))
+
+
 def test_as_numpy_parses_numbers(home):
     """In every notation, against NumPy's own conversion, value for value."""
     rng = np.random.default_rng(2)
