@@ -47,7 +47,8 @@ class _TableReader:
         with self._damage():
             self._schema = self._open()
         self._roles()
-        self.recipe = _own(self._schema.metadata).get("recipe")
+        recipe = _own(self._schema.metadata).get("recipe")
+        self.recipe: dict[str, Any] | None = recipe if isinstance(recipe, dict) else None
         value = self._storage(self._schema.field(self._vector).type).value_type
         self.notes = conversion_note(np.dtype(value.to_pandas_dtype()))
         if self._left_out:
@@ -237,12 +238,9 @@ class ParquetReader(_TableReader):
         return self._file.schema_arrow
 
     def _batches(self, rows: int) -> Iterator[Any]:
-        columns = None if not hasattr(self, "dim") else self._wanted()
+        names = (self._vector, self._id, *self._texts, *self._others, *self._own_columns)
+        columns = [name for name in names if name is not None]
         yield from self._file.iter_batches(batch_size=rows, columns=columns)
-
-    def _wanted(self) -> list[str]:
-        names = [self._vector, self._id, *self._texts, *self._others, *self._own_columns]
-        return [name for name in names if name is not None]
 
 
 class ArrowReader(_TableReader):
