@@ -345,7 +345,7 @@ def prepare(
     chunk: str | None,
     listeners: Listeners,
 ) -> tuple[Encoder, Chunking | None]:
-    """Find the encoder and the chunking: as asked for, else as in the collection, if any."""
+    """Find the encoder and the chunking: as asked for, else as in the collection."""
     options = options or EncoderOptions()
     if model is not None and model not in MODELS and os.path.isdir(model):
         model = os.path.abspath(model)
