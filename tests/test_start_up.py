@@ -9,7 +9,7 @@ from tests.models import tiny_bert
 
 HEAVY = {
     "torch", "transformers", "sentence_transformers", "sklearn", "scipy", "umap", "matplotlib",
-    "pandas", "wordllama", "sqlite_utils", "zstandard",
+    "pandas", "wordllama", "sqlite_utils", "zstandard", "pyarrow", "h5py",
 }  # fmt: skip
 
 
@@ -59,6 +59,12 @@ def test_a_query_of_a_transformer_needs_neither_torch_nor_the_model_twice(run, c
     assert not modules & HEAVY
     assert "tokenizers" in modules
     assert not imported("search", "a cat") & (HEAVY | {"tokenizers", "safetensors"})
+
+
+def test_export_needs_what_its_format_needs(run, corpus):
+    run("encode", "corpus.jsonl")
+    assert not imported("export", "x.faiss") & HEAVY
+    assert not imported("export", "-") & (HEAVY | {"tokenizers"})
 
 
 def test_importing_the_package_costs_nothing():

@@ -11,7 +11,7 @@ from embcli.output import Output
 
 PANEL = "Keep"
 ORDER = 26
-EXAMPLE = "embcli export vectors.jsonl"
+EXAMPLE = "embcli export vectors.faiss"
 
 
 def command(

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,13 +12,17 @@ from embcli.errors import UsageError
 
 
 @contextmanager
-def complete_files(target: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+def complete_files(
+    target: str | os.PathLike[str], beside: Iterable[Path] = (), *, force: bool = False
+) -> Iterator[Path]:
     """Write a file, and maybe others beside it, that appear when the block ends well.
 
     Parameters
     ----------
     target : path
         A device or a pipe gets the bytes when they are complete.
+    beside : iterable of path
+        Files that will be written, too.
     force : bool
         Replace files that are there.
 
@@ -36,18 +40,19 @@ def complete_files(target: str | os.PathLike[str], *, force: bool = False) -> It
     goal = Path(os.path.realpath(target))
     special = goal.exists() and not goal.is_file()
     try:
-        _check(goal, Path(target), force)
+        for path in (Path(target), *beside):
+            _check(path, force)
+        if special and [*beside]:
+            raise UsageError(f"this format makes several files, which {target} cannot take")
         parent = None if special else goal.parent
         folder = Path(tempfile.mkdtemp(prefix=f".{goal.name}.", suffix=".part", dir=parent))
         try:
             yield folder / goal.name
-            files = sorted(folder.iterdir(), key=lambda path: path.name == goal.name)
             if special:
-                _pour(files, goal)
+                _pour(folder / goal.name, goal)
                 return
-            for path in files:
-                _check(goal.with_name(path.name), goal.with_name(path.name), force)
-            for path in files:  # the target itself comes last
+            # The target itself comes last.
+            for path in sorted(folder.iterdir(), key=lambda path: path.name == goal.name):
                 os.replace(path, goal.with_name(path.name))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -58,16 +63,13 @@ def complete_files(target: str | os.PathLike[str], *, force: bool = False) -> It
         raise UsageError(f"cannot write {os.fspath(target)} ({reason})") from error
 
 
-def _check(path: Path, name: Path, force: bool) -> None:
+def _check(path: Path, force: bool) -> None:
     if path.is_dir():
-        raise UsageError(f"{name} is a directory")
+        raise UsageError(f"{path} is a directory")
     if path.is_file() and not force:
-        raise UsageError(f"{name} is there already", hint="another name, or --force")
+        raise UsageError(f"{path} is there already", hint="another name, or --force")
 
 
-def _pour(files: list[Path], goal: Path) -> None:
-    if len(files) > 1:
-        names = ", ".join(path.name for path in files)
-        raise UsageError(f"this format makes several files ({names}), which {goal} cannot take")
-    with files[0].open("rb") as source, goal.open("wb") as sink:
+def _pour(path: Path, goal: Path) -> None:
+    with path.open("rb") as source, goal.open("wb") as sink:
         shutil.copyfileobj(source, sink, 1 << 20)

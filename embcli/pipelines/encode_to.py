@@ -17,7 +17,7 @@ from embcli.formats import ReadOptions
 from embcli.formats.inputs import Inputs
 from embcli.formats.reader import Reader
 from embcli.formats.target import complete_files
-from embcli.formats.vectors import WRITERS, VectorBatch, find_class, format_of
+from embcli.formats.vectors import WRITERS, VectorBatch, files_beside, find_class, format_of
 from embcli.formats.vectors.embcli_store import chunk_rows
 from embcli.formats.vectors.writing import write_vectors
 from embcli.pipelines.chunking import Chunker
@@ -127,7 +127,7 @@ def encode_to(
     ModelError, UsageError
     """
     kind = check_format(target, format)
-    with complete_files(target, force=force) as path:
+    with complete_files(target, files_beside(target, kind), force=force) as path:
         rows = write_vectors(
             path, kind, encoding, dim=encoding.dim, count=None, recipe=encoding.recipe
         )

@@ -9,7 +9,7 @@ from typing import Any
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.errors import NothingFoundError, UsageError, counted
 from embcli.formats.target import complete_files
-from embcli.formats.vectors import WRITERS, VectorBatch, find_class, format_of
+from embcli.formats.vectors import WRITERS, VectorBatch, files_beside, find_class, format_of
 from embcli.formats.vectors.embcli_store import CollectionBatches
 from embcli.formats.vectors.writing import write_vectors
 from embcli.store import Collection, Store
@@ -76,7 +76,11 @@ def export(
     find_class(WRITERS, kind)
     if os.path.exists(target) and os.path.exists(db) and os.path.samefile(target, db):
         raise UsageError(f"{os.fspath(target)} is the store itself", hint="another name")
-    with complete_files(target, force=force) as path, _opened(db, collection) as source:
+    beside = files_beside(target, kind)
+    with (
+        complete_files(target, beside, force=force) as path,
+        _opened(db, collection) as source,
+    ):
         batches = _batches(source, where, mean, note)
         rows = write_vectors(
             path,

@@ -173,7 +173,7 @@ class Database:
         Raises
         ------
         StoreError
-            The copy is damaged, or is not what was copied.
+            The copy cannot be written, is damaged, or is not what was copied.
         """
         size = self.value("PRAGMA page_size")
 
@@ -185,7 +185,13 @@ class Database:
         with self._translated(), self.snapshot():
             facts = self.all(_CONTENTS)
             with closing(sqlite3.connect(path, isolation_level=None)) as copy:
-                self._connection.backup(copy, pages=_PAGES_AT_ONCE, progress=progress)
+                try:
+                    self._connection.backup(copy, pages=_PAGES_AT_ONCE, progress=progress)
+                except sqlite3.OperationalError as error:
+                    raise StoreError(
+                        f"{self.path} cannot be copied ({error})",
+                        hint="check that the disk of the copy has room",
+                    ) from error
                 damage = copy.execute("PRAGMA integrity_check(1)").fetchall()
                 if damage != [("ok",)]:
                     raise StoreError(f"the copy of {self.path} is damaged ({damage[0][0]})")

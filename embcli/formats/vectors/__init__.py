@@ -42,8 +42,8 @@ WRITERS = {
     "word2vec": "word_vectors:TextWriter",
     "glove": "word_vectors:GloveWriter",
     "word2vec-binary": "word_vectors:BinaryWriter",
-    "parquet": "arrow_files:ParquetWriter",
-    "arrow": "arrow_files:ArrowWriter",
+    "parquet": "arrow_writers:ParquetWriter",
+    "arrow": "arrow_writers:ArrowWriter",
     "hdf5": "hdf5:Hdf5Writer",
     "faiss": "faiss_index:FaissWriter",
     "llm": "llm_db:LlmWriter",
@@ -210,6 +210,20 @@ def format_of(path: str | os.PathLike[str]) -> str:
             hint=f"name it: {', '.join(WRITERS)}",
         )
     return format
+
+
+def files_beside(path: str | os.PathLike[str], format: str) -> list[Path]:
+    """Tell which files the writer of a format makes beside the one it is given."""
+    goal = Path(os.path.realpath(path) if os.path.islink(path) else path)
+    if format == "npy":
+        return [goal.with_suffix(".jsonl")]
+    if format == "faiss":
+        return [goal.with_name(f"{goal.name}.jsonl")]
+    if format == "projector":
+        from embcli.formats.vectors.projector import metadata_beside
+
+        return [metadata_beside(goal)]
+    return []
 
 
 def require(module: str, extra: str) -> Any:

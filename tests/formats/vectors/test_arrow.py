@@ -9,12 +9,8 @@ import pytest
 from embcli.errors import InputError
 from embcli.formats import Problem
 from embcli.formats.vectors import VectorOptions
-from embcli.formats.vectors.arrow_files import (
-    ArrowReader,
-    ArrowWriter,
-    ParquetReader,
-    ParquetWriter,
-)
+from embcli.formats.vectors.arrow_files import ArrowReader, ParquetReader
+from embcli.formats.vectors.arrow_writers import ArrowWriter, ParquetWriter
 from embcli.formats.vectors.meta_columns import MetaColumn, MetaKinds
 from tests.formats.vectors.test_contract import RECIPE, batch, joined
 

@@ -13,6 +13,7 @@ from embcli.formats.vectors import (
     WRITERS,
     VectorBatch,
     VectorOptions,
+    files_beside,
     find_class,
 )
 from embcli.formats.vectors.writing import write_vectors
@@ -38,8 +39,8 @@ def format(request):
     module, _, _ = WRITERS[request.param].partition(":")
     if find_spec(f"embcli.formats.vectors.{module}") is None:
         pytest.skip(f"no module {module} here")
-    if module in ("arrow_files", "hdf5"):
-        pytest.importorskip({"arrow_files": "pyarrow", "hdf5": "h5py"}[module])
+    if module in ("arrow_writers", "hdf5"):
+        pytest.importorskip({"arrow_writers": "pyarrow", "hdf5": "h5py"}[module])
     return request.param
 
 
@@ -106,6 +107,7 @@ def test_records_come_back_as_they_were(home, format, counted):
     whole = batch(ids, vectors, texts, METAS)
     path = home / "vectors.x"
     write(format, path, rows(whole, 0, 2), rows(whole, 2, 6), counted=counted)
+    assert {path, *files_beside(path, format)} == {*home.iterdir()}
     opened = reader(format, path)
     assert (opened.dim, opened.count in (6, None)) == (3, True)
     found = joined(opened)
