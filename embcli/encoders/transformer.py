@@ -206,9 +206,12 @@ class TransformerEncoder:
         In float32, whatever the precision of texts. Special tokens stand around each, and no
         prompt.
         """
+        return self._unscaled._torch.encode_tokens(tokens)[:, : self._dims]
+
+    @cached_property
+    def _unscaled(self) -> "TransformerEncoder":
         options = replace(self._options, dtype="float32", normalize=False)
-        other = TransformerEncoder(self._name, options, self._note)
-        return other._torch.encode_tokens(tokens)[:, : self._dims]
+        return TransformerEncoder(self._name, options, self._note)
 
     def encode_lightly(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Encode queries by the light path, which `light` must not be None for."""
