@@ -61,9 +61,16 @@ def command(
 
     output = Output(None, None, quiet)
     options = EncoderOptions(device=device, revision=revision, trust_remote_code=trust_remote_code)
-    report = distill(
-        model, out, dims=dims or None, sif=sif or None, options=options, note=output.note
-    )
+    with output.progress("tokens") as advance:
+        report = distill(
+            model,
+            out,
+            dims=dims or None,
+            sif=sif or None,
+            options=options,
+            note=output.note,
+            advance=advance,
+        )
     output.summary(
         f"{report.tokens:,} tokens, {report.dim} dimensions, {size(report.bytes)} → {out}"
     )

@@ -13,7 +13,7 @@ Method = Literal["3cosadd", "3cosmul"]
 METHODS: tuple[Method, ...] = ("3cosadd", "3cosmul")
 EPSILON = 1e-3
 
-# Rounding to float32 moves a score by less than what 32 words more than asked for make up for.
+# So many more candidates than asked for are scored in float64: rounding can swap neighbours.
 _MORE = 32
 _QUESTIONS_AT_ONCE = 128
 _WORDS_AT_ONCE = 2048

@@ -34,7 +34,11 @@ def find_model2vec(name: str, revision: str | None = None) -> Path | None:
     directory = find_model(name, revision)
     if directory is None or not (directory / CONFIG).is_file():
         return None
-    return directory if _config(directory).get("model_type") == MODEL2VEC else None
+    try:
+        kind = _config(directory).get("model_type")
+    except ModelError:
+        return None  # it may be no model at all: others say what is wrong
+    return directory if kind == MODEL2VEC else None
 
 
 class Model2VecEncoder(QuickEncoder):

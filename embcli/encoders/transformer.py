@@ -233,14 +233,17 @@ class TransformerEncoder:
         In float32, whatever the precision of texts. Special tokens stand around each, and no
         prompt.
         """
-        options = replace(self._options, dtype="float32", normalize=False)
-        other = TransformerEncoder(self._name, options, self._note)
         from embcli.encoders.torch_model import TorchModel
 
-        model = other._torch
+        model = self._unscaled._torch
         if not isinstance(model, TorchModel):
             raise ModelError(f"model {self._name!r} is made for late interaction, not for a table")
         return model.encode_vocabulary(tokens)[:, : self._dims]
+
+    @cached_property
+    def _unscaled(self) -> "TransformerEncoder":
+        options = replace(self._options, dtype="float32", normalize=False)
+        return TransformerEncoder(self._name, options, self._note)
 
     def encode_lightly(self, queries: Sequence[str]) -> NDArray[np.float32]:
         """Encode queries by the light path, which `light` must not be None for."""

@@ -111,7 +111,8 @@ class WordVectorEncoder(QuickEncoder):
             if options.component is not None:
                 self._component = _unpacked(options.component)
             elif corpus is not None:
-                self._component = self._component_of(corpus)
+                # As it will be read back: what is encoded later has to be the same.
+                self._component = _unpacked(_packed(self._component_of(corpus)))
         is_own = own is not None and os.path.exists(own) and os.path.samefile(place, own)
         self._label = WORDS + ("" if is_own else f"{os.path.abspath(place)}#") + collection
 

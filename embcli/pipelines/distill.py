@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DIMS = 256
 SIF = 1e-4
+_TOKENS_AT_ONCE = 2048
 # Places kept free in the vocabulary, which no text leads to.
 _UNUSED = re.compile(r"\[unused\d+\]|<unused\d+>|<\|?reserved\w*\|?>")
 
@@ -42,6 +43,7 @@ def distill(
     sif: float | None = SIF,
     options: EncoderOptions | None = None,
     note: Callable[[str], None] = lambda message: None,
+    advance: Callable[[int, int, int], None] = lambda done, total, count: None,
 ) -> DistillReport:
     """Make a static model out of another one, in the layout of model2vec.
 
@@ -57,6 +59,8 @@ def distill(
         The a of `embcli.core.distillation.static_table`; None for no weights.
     options : EncoderOptions, optional
     note : callable
+    advance : callable
+        Told how many tokens are done, how many there are, and how many are done.
 
     Raises
     ------
@@ -89,7 +93,12 @@ def distill(
             ),
             np.int64,
         )
-        vectors = vectors_of(kept)
+        parts = []
+        for start in range(0, len(kept), _TOKENS_AT_ONCE):
+            parts.append(vectors_of(kept[start : start + _TOKENS_AT_ONCE]))
+            done = min(start + _TOKENS_AT_ONCE, len(kept))
+            advance(done, len(kept), done)
+        vectors = np.concatenate(parts)
         source = encoder.recipe()
     if dims is not None and dims > min(vectors.shape):
         raise UsageError(

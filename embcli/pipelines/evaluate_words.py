@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
-from embcli.errors import NothingFoundError
+from embcli.errors import NothingFoundError, counted
 from embcli.formats import Problem
 from embcli.formats.wordsets import AnalogySet, SimilaritySet, read_word_set
 from embcli.store import Store
@@ -149,7 +149,8 @@ def evaluate_words(
             figures.append(_similarities(words, vocabulary))
         if vocabulary.missing:
             some = ", ".join(sorted(vocabulary.missing)[:3])
-            note(f"{words.name}: {len(vocabulary.missing):,} words are not there, such as {some}")
+            missing = counted(len(vocabulary.missing), "word")
+            note(f"{words.name}: {missing} not in collection {collection!r}, such as {some}")
     if not any(figure.covered for figure in figures):
         raise NothingFoundError(
             f"collection {collection!r} has the words of no question and of no pair"

@@ -54,8 +54,11 @@ def test_figures(run, family, sets):
 
 def test_missing_words_are_named(run, family, sets):
     result = run("eval", "words", *sets, "-c", "words")
-    assert "note: questions.txt: 2 words are not there, such as Man, duchess\n" in result.err
-    assert "note: similar.tsv: 1 words are not there, such as zebra\n" in result.err
+    assert (
+        "note: questions.txt: 2 words not in collection 'words', such as Man, duchess\n"
+        in result.err
+    )
+    assert "note: similar.tsv: 1 word not in collection 'words', such as zebra\n" in result.err
 
 
 def test_case(run, family, sets):
