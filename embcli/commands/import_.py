@@ -146,8 +146,8 @@ def command(
     """Import vectors made elsewhere, with texts and metadata where there are any.
 
     A malformed file leaves the store as it was, and the exit code is 3. An import that was
-    interrupted is completed by the same command; records that are there with the same vector
-    stay as they are.
+    interrupted is completed by the same command; records that are there with the same vector, text
+    and metadata stay as they are, and others of the same id are replaced.
     """  # fmt: skip
     from embcli.formats.vectors import VectorOptions
     from embcli.pipelines.encode import Listeners

@@ -12,7 +12,7 @@ import numpy as np
 
 from embcli.config import DEFAULT_DB
 from embcli.encoders import EncoderOptions
-from embcli.errors import InputError
+from embcli.errors import InputError, UsageError
 from embcli.formats import ReadOptions
 from embcli.formats.inputs import Inputs
 from embcli.formats.reader import Reader
@@ -79,6 +79,17 @@ class Encoding:
         self.dim = self._encoder.dim
         self.report = EncodeReport()
 
+    def check_is_no_input(self, path: str | os.PathLike[str]) -> None:
+        """Refuse to write over what is read.
+
+        Raises
+        ------
+        UsageError
+        """
+        for source in self._found.sources:
+            if source.path and os.path.exists(path) and os.path.samefile(path, source.path):
+                raise UsageError(f"{os.fspath(path)} is an input", hint="--to another name")
+
     def __iter__(self) -> Iterator[VectorBatch]:
         started = time.perf_counter()
         sources = self._found.sources
@@ -127,7 +138,10 @@ def encode_to(
     ModelError, UsageError
     """
     kind = check_format(target, format)
-    with complete_files(target, files_beside(target, kind), force=force) as path:
+    beside = files_beside(target, kind)
+    for path in (target, *beside):
+        encoding.check_is_no_input(path)
+    with complete_files(target, beside, force=force) as path:
         rows = write_vectors(
             path, kind, encoding, dim=encoding.dim, count=None, recipe=encoding.recipe
         )

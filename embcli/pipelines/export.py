@@ -1,9 +1,11 @@
 """From a collection to a file of vectors."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
@@ -76,6 +78,8 @@ def export(
     find_class(WRITERS, kind)
     if os.path.exists(target) and os.path.exists(db) and os.path.samefile(target, db):
         raise UsageError(f"{os.fspath(target)} is the store itself", hint="another name")
+    if force and os.path.exists(target):
+        _check_alone(target, kind, collection)
     beside = files_beside(target, kind)
     with (
         complete_files(target, beside, force=force) as path,
@@ -85,7 +89,7 @@ def export(
         rows = write_vectors(
             path,
             kind,
-            batches,
+            _noting_loss(batches, kind, note),
             dim=source.recipe.dim,
             count=batches.count,
             recipe=dict(source.recipe.settings),
@@ -144,6 +148,42 @@ def backup(
         raise UsageError(f"{os.fspath(target)} is the store itself", hint="another name")
     with Store(db, readonly=True) as store, complete_files(target, force=force) as path:
         store.backup(path, lambda done, total: advance(done, total, done >> 20))
+
+
+def _check_alone(target: str | os.PathLike[str], kind: str, collection: str) -> None:
+    """Refuse to replace a database that holds other collections.
+
+    Raises
+    ------
+    UsageError
+    """
+    if kind not in ("llm", "embcli"):
+        return
+    try:
+        db = sqlite3.connect(f"{Path(target).resolve().as_uri()}?mode=ro", uri=True)
+        with closing(db):
+            names = [name for (name,) in db.execute("SELECT name FROM collections ORDER BY name")]
+    except sqlite3.Error:
+        return  # it is something else, and --force was given
+    others = [name for name in names if name != collection]
+    if others:
+        raise UsageError(
+            f"{os.fspath(target)} holds other collections, which would be lost "
+            f"({', '.join(others)})",
+            hint="another name",
+        )
+
+
+def _noting_loss(
+    batches: Iterable[VectorBatch], kind: str, note: Callable[[str], None]
+) -> Iterator[VectorBatch]:
+    """Say so if a format of word vectors has no room for what is there."""
+    said = kind not in ("word2vec", "word2vec-binary", "glove")
+    for batch in batches:
+        if not said and (any(batch.metas) or batch.texts != batch.ids):
+            said = True
+            note(f"{kind} has no room for texts and metadata: only ids and vectors are written")
+        yield batch
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def import_vectors(
     Files are read to the end before anything is stored, so that one that turns out to be
     malformed leaves the store as it was; what was read waits in a temporary file beside the
     store. It is then committed in batches: what an interruption leaves is completed by the same
-    command, which passes over records that are there with the same vector.
+    command, which passes over records that are there with the same vector, text and metadata.
 
     Parameters
     ----------

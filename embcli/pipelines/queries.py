@@ -16,7 +16,7 @@ from embcli.encoders import (
     load_encoder,
     options_of,
 )
-from embcli.errors import InputError, ModelError, StoreError, UsageError
+from embcli.errors import InputError, ModelError, NothingFoundError, StoreError, UsageError
 from embcli.store import Collection, Record, Store
 
 if TYPE_CHECKING:
@@ -125,12 +125,19 @@ class QueryEncoder:
             A query has no text, or there is no such prompt.
         ModelError
             The model is not here, or is not the one that made the collection.
+        NothingFoundError
+            There is nothing in the one query that the model knows.
         """
         for query in queries:
             if not query.strip():
                 raise UsageError("the query is empty")
         if self._is_quick:
-            return self._encoder.encode(queries, "query")
+            vectors = self._encoder.encode(queries, "query")
+            if len(queries) == 1 and not vectors.any():
+                raise NothingFoundError(
+                    f"model {self._name!r} knows nothing of the query {queries[0]!r}"
+                )
+            return vectors
         if len(queries) > _FEW_QUERIES:
             self._dtype = "auto"
         self._check_known()

@@ -67,8 +67,7 @@ def test_what_was_exported_is_imported_as_it_was(run, corpus, format):
         pytest.skip("there is no embcli import")
     run("encode", "corpus.jsonl")
     assert run("export", "file", "-f", format).code == 0
-    sidecar = ["--sidecar", "file.jsonl"] if format == "npy" else []
-    result = run("import", "file", "-d", "other.db", *sidecar)
+    result = run("import", "file", "-d", "other.db")
     assert result.code == 0, result.err
     found, there = stored("other.db"), stored()
     assert found.ids == there.ids
@@ -393,3 +392,28 @@ def test_a_damaged_store_gives_no_backup(run, encoded, home):
     assert result.code == 5
     assert "damaged" in result.err
     assert not (home / "copy.db").exists()
+
+
+def test_inputs_and_other_collections_are_never_replaced(run, corpus, home):
+    before = corpus.read_bytes()
+    (home / "x.npy.jsonl").write_bytes(before)
+    for words in (("corpus.jsonl", "--to", "corpus.jsonl"), ("x.npy.jsonl", "--to", "x.npy")):
+        result = run("encode", *words, "--force")
+        assert result.code == 2
+        assert "is an input" in result.err
+    assert corpus.read_bytes() == (home / "x.npy.jsonl").read_bytes() == before
+    run("encode", "corpus.jsonl", "-c", "one")
+    run("encode", "corpus.jsonl", "-c", "two")
+    for format in ("llm", "embcli"):
+        assert run("export", "t.db", "-f", format, "-c", "one").code == 0
+        result = run("export", "t.db", "-f", format, "-c", "two", "--force")
+        assert result.code == 2
+        assert "holds other collections, which would be lost (one)" in result.err
+        assert run("export", "t.db", "-f", format, "-c", "one", "--force").code == 0
+        (home / "t.db").unlink()
+
+
+def test_what_has_no_room_for_texts_says_so(run, corpus):
+    run("encode", "corpus.jsonl")
+    assert "no room for texts and metadata" in run("export", "x.vec").err
+    assert "no room" not in run("export", "x.npz").err

@@ -7,7 +7,7 @@ from embcli import Record, Store, encode, load_encoder, search
 from embcli.core.correlation import spearman
 from embcli.core.sif import common_component, sif_weights, zipf
 from embcli.encoders import EncoderOptions
-from embcli.errors import ModelError, UsageError
+from embcli.errors import ModelError, NothingFoundError, UsageError
 from embcli.pipelines.encode import Listeners
 from embcli.pipelines.queries import QueryOptions
 from tests.conftest import store_words
@@ -197,3 +197,10 @@ def test_agreement_with_people_on_sentences(shared, gnews, tmp_path, kind, least
     vectors = load(name, store=str(gnews)).encode([*firsts, *seconds])
     cosines = (vectors[: len(firsts)] * vectors[len(firsts) :]).sum(axis=1)
     assert spearman(cosines, list(map(float, scores))) >= least
+
+
+def test_a_query_of_unknown_words_finds_nothing(words, corpus):
+    encode([corpus], collection="texts", model="words:words")
+    assert search("a cat", collection="texts")[0]
+    with pytest.raises(NothingFoundError, match="knows nothing of the query 'zzzq'"):
+        search("zzzq", collection="texts")

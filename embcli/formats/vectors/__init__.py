@@ -207,7 +207,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
     if format is None:
         raise UsageError(
             f"{os.fspath(path)}: the ending does not tell the format",
-            hint=f"name it: {', '.join(WRITERS)}",
+            hint=f"name it with -f, or with encode --to-format: {', '.join(WRITERS)}",
         )
     return format
 
@@ -215,9 +215,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
 def files_beside(path: str | os.PathLike[str], format: str) -> list[Path]:
     """Tell which files the writer of a format makes beside the one it is given."""
     goal = Path(os.path.realpath(path) if os.path.islink(path) else path)
-    if format == "npy":
-        return [goal.with_suffix(".jsonl")]
-    if format == "faiss":
+    if format in ("npy", "faiss"):
         return [goal.with_name(f"{goal.name}.jsonl")]
     if format == "projector":
         from embcli.formats.vectors.projector import metadata_beside

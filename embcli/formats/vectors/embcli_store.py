@@ -140,7 +140,10 @@ class StoreReader:
     def _find(self, wanted: str | None) -> Collection:
         names = [info.name for info in self._store.collections()]
         if wanted is None and len(names) > 1:
-            raise UsageError(f"{self._path} has several collections ({', '.join(names)}): name one")
+            raise UsageError(
+                f"{self._path} has several collections ({', '.join(names)})",
+                hint="--source-collection NAME",
+            )
         return self._store.collection(wanted or (names[0] if names else "default"))
 
 

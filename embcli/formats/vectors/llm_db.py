@@ -96,7 +96,9 @@ class LlmReader:
         if wanted is None and len(found) == 1:
             wanted = next(iter(found))
         if wanted is None and found:
-            raise UsageError(f"{self._path} has several collections ({names}): name one")
+            raise UsageError(
+                f"{self._path} has several collections ({names})", hint="--source-collection NAME"
+            )
         if wanted not in found:
             raise InputError(
                 f"{self._path} has no collection {wanted or ''!r} (there are: {names})"

@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,30 @@ _META = "meta"
 
 
 class NpyReader:
-    """Read an array of shape (n, dim), mapped into memory; ids and texts are in a sidecar."""
+    """Read an array of shape (n, dim), mapped into memory.
+
+    Ids, texts and metadata are in a sidecar: without another one, that which `NpyWriter` leaves
+    beside the file.
+    """
 
     def __init__(self, path: str | os.PathLike[str], options: VectorOptions) -> None:
         self._path, self._options = path, options
         name = os.fspath(path)
+        beside = f"{name}.jsonl"
+        if options.sidecar is None and os.path.isfile(beside):
+            self._options = replace(options, sidecar=beside)
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise InputError(f"{name}: no array can be read from it ({error})") from error
         if not isinstance(array, np.ndarray):
-            raise InputError(f"{name}: expected one array, found several (--format npz)")
+            raise InputError(f"{name}: expected one array, found several (--input-format npz)")
         self._array = _checked(array, name)
         self.dim = array.shape[1]
         self.count = _limited(len(array), options)
         self.notes = conversion_note(array.dtype)
+        if self._options is not options:
+            self.notes.append(f"ids, texts and metadata are from {beside}")
 
     def __iter__(self) -> Iterator[VectorBatch | Problem]:
         """Give batches; see `VectorReader`."""
@@ -196,7 +206,7 @@ def _limited(rows: int, options: VectorOptions) -> int:
 
 
 class NpyWriter:
-    """Write an array of shape (count, dim), and ids, texts and metadata into ``.jsonl`` beside it.
+    """Write an array of shape (count, dim), and ids, texts and metadata into ``FILE.jsonl``.
 
     Parameters
     ----------
@@ -208,7 +218,7 @@ class NpyWriter:
         self, path: str | os.PathLike[str], dim: int, count: int, recipe: dict[str, Any]
     ) -> None:
         self._file = open(path, "wb")
-        beside = Path(path).with_suffix(".jsonl")
+        beside = Path(f"{os.fspath(path)}.jsonl")
         self._labels = beside.open("w", encoding="utf-8", newline="\n")
         _begin(self._file, (count, dim), np.dtype("<f4"))
 

@@ -129,7 +129,9 @@ def _text(name: str) -> str:
         suffix = os.path.splitext(stem)[1]
     if suffix in _ENDINGS and b"\0" not in sample:
         return _ENDINGS[suffix]
-    raise InputError(f"{name}: the format cannot be told from its content", hint="--input-format NAME")
+    raise InputError(
+        f"{name}: the format cannot be told from its content", hint="--input-format NAME"
+    )
 
 
 def _is_binary(rest: bytes, dim: int) -> bool:

@@ -59,7 +59,7 @@ def ids_for(format):
 
 def reader(format, path, **options):
     if format == "npy":
-        options["sidecar"] = path.with_suffix(".jsonl")
+        options["sidecar"] = path.with_name(f"{path.name}.jsonl")
     return find_class(READERS, format)(path, VectorOptions(format=format, **options))
 
 

@@ -49,10 +49,6 @@ def read(path, **options):
     )
 
 
-def options_for(format, path):
-    return {"sidecar": path.with_suffix(".jsonl")} if format == "npy" else {}
-
-
 def same(one, other):
     return one.dtype == other.dtype and one.tobytes() == np.ascontiguousarray(other).tobytes()
 
@@ -64,10 +60,10 @@ def test_glove(shared, home, format):
     path = home / f"out{(WHOLE | WORDS)[format]}"
     write(path, format, expected.vectors, expected.ids, step=5000)
     assert sniff(path) == format
-    found = read(path, **options_for(format, path))
+    found = read(path)
     assert found.ids == found.texts == expected.ids
     assert same(found.vectors, expected.vectors)
-    few = read(path, limit=3, **options_for(format, path))
+    few = read(path, limit=3)
     assert few.ids == expected.ids[:3]
     assert same(few.vectors, expected.vectors[:3])
 
@@ -81,7 +77,7 @@ def test_cora(shared, home, format):
     ids = [f"paper{number}" for number in range(len(vectors))]
     path = home / f"out{(WHOLE | WORDS)[format]}"
     write(path, format, vectors, ids, step=1000)
-    found = read(path, **options_for(format, path))
+    found = read(path)
     assert found.ids == ids
     assert same(found.vectors, vectors)
 
@@ -100,7 +96,7 @@ def test_naughty_strings(shared, home, format):
     vectors = np.random.default_rng(0).standard_normal((len(ids), 4), np.float32)
     path = home / f"out{WHOLE[format]}"
     write(path, format, vectors, ids, texts, metas)
-    found = read(path, **options_for(format, path))
+    found = read(path)
     assert found.ids == ids
     assert found.texts == texts
     assert found.metas == metas
@@ -137,7 +133,7 @@ def test_words_that_a_format_cannot_hold(home, format):
 def test_extreme_numbers(home, format):
     path = home / f"out{(WHOLE | WORDS)[format]}"
     write(path, format, EXTREMES, ["a", "b", "c"])
-    assert same(read(path, **options_for(format, path)).vectors, EXTREMES)
+    assert same(read(path).vectors, EXTREMES)
 
 
 @pytest.mark.parametrize("format", ["npz", "safetensors"])
