@@ -5,7 +5,7 @@ import marshal
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import Any, TypeGuard
@@ -449,11 +449,9 @@ def _check_range(
     """Refuse what float16 cannot hold, if that is how the collection stores vectors."""
     dtype = storage
     if dtype is None and os.path.exists(db) and os.path.getsize(db):
-        try:
-            with Store(db, readonly=True) as store:
-                dtype = store.collection(collection).dtype
-        except StoreError:
-            pass  # opening the store for writing says what is wrong, if anything is
+        # Opening the store for writing says what is wrong, if anything is.
+        with suppress(StoreError), Store(db, readonly=True) as store:
+            dtype = store.collection(collection).dtype
     for survey in surveys:
         if dtype == "float16" and survey.largest > _LARGEST_FLOAT16:
             raise InputError(
