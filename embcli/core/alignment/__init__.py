@@ -1,0 +1,104 @@
+"""Fitting maps between two spaces. Methods are found by name and imported when used."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import Parameter, signature
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.core.maps import Map
+from embcli.errors import UsageError
+
+
+class Pairs(NamedTuple):
+    """What a map is fitted to: the vectors of two spaces, and which of them belong together.
+
+    Attributes
+    ----------
+    source, target : float32 array, shapes (n, dim_source) and (m, dim_target)
+        All vectors, at any length, those of no pair among them.
+    rows, columns : int64 array, shape (n_pairs,)
+        Row ``rows[i]`` of the source and row ``columns[i]`` of the target are the same thing.
+        Either may come several times.
+    """
+
+    source: NDArray[np.float32]
+    target: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+    def take(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> "Pairs":
+        """Keep some of the pairs, and all vectors."""
+        return self._replace(rows=self.rows[which], columns=self.columns[which])
+
+
+Fit = Callable[..., Map]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of fitting a map.
+
+    Attributes
+    ----------
+    name : str
+    function : str
+        ``module:function`` below `embcli.core.alignment`. It takes `Pairs`; what it can be told
+        besides are its keyword-only parameters, ``seed`` among them if it draws at random.
+    summary : str
+        One line, with the paper.
+    paired : bool
+        Whether it needs pairs at all.
+    requires : str, optional
+        The package it needs, if that is optional, and the name of embcli's extra with it.
+    """
+
+    name: str
+    function: str
+    summary: str
+    paired: bool = True
+    requires: tuple[str, str] | None = None
+
+    @property
+    def fit(self) -> Fit:
+        """The function, imported now."""
+        module, _, name = self.function.partition(":")
+        found: Fit = getattr(import_module(f"embcli.core.alignment.{module}"), name)
+        return found
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the function can be told, with defaults."""
+        return {
+            parameter.name: parameter.default
+            for parameter in signature(self.fit).parameters.values()
+            if parameter.kind is Parameter.KEYWORD_ONLY
+        }
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            "procrustes",
+            "procrustes:procrustes",
+            "orthogonal Procrustes (Schönemann 1966)",
+        ),
+    )
+}
+
+
+def method(name: str) -> Method:
+    """Find a method by name.
+
+    Raises
+    ------
+    UsageError
+        There is none; the message lists those there are.
+    """
+    if name not in METHODS:
+        raise UsageError(f"no method {name!r} (there are: {', '.join(METHODS)})")
+    return METHODS[name]

@@ -1,0 +1,333 @@
+"""Maps from space to space: short chains of steps, applied to rows of vectors."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import reduce
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.errors import InputError
+
+Floats = NDArray[np.float64]
+Vectors = NDArray[np.floating]
+
+# Of a matrix worse conditioned than this, the inverse would be made of rounding.
+_WORST_CONDITION = 1e8
+
+
+class NotInvertibleError(InputError):
+    """A step loses what would be needed to go back."""
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """Scale every row to length 1; rows of zeros stay."""
+
+    name: ClassVar[str] = "unit"
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Give the rows at unit length."""
+        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
+        scaled: Vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+        return scaled
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """Add one vector to every row.
+
+    Attributes
+    ----------
+    vector : float64 array, shape (dim,)
+    """
+
+    name: ClassVar[str] = "shift"
+    vector: Floats
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Give the rows with the vector added."""
+        return vectors + self.vector.astype(vectors.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Multiply every row with a matrix, ``x @ matrix``.
+
+    Attributes
+    ----------
+    matrix : float64 array, shape (dim_in, dim_out)
+    """
+
+    name: ClassVar[str] = "linear"
+    matrix: Floats
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Give the products, shape (n, dim_out)."""
+        product: Vectors = vectors @ self.matrix.astype(vectors.dtype)
+        return product
+
+
+@dataclass(frozen=True, eq=False)
+class Residual:
+    """Add to every row what a hidden layer makes of it: ``x + relu(x @ a + b) @ c``.
+
+    Attributes
+    ----------
+    inner : float64 array, shape (dim, hidden)
+    bias : float64 array, shape (hidden,)
+    outer : float64 array, shape (hidden, dim)
+    """
+
+    name: ClassVar[str] = "residual"
+    inner: Floats
+    bias: Floats
+    outer: Floats
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Give the sums, shape (n, dim)."""
+        dtype = vectors.dtype
+        hidden = vectors @ self.inner.astype(dtype) + self.bias.astype(dtype)
+        total: Vectors = vectors + np.maximum(hidden, 0) @ self.outer.astype(dtype)
+        return total
+
+
+Step = Unit | Shift | Linear | Residual
+_STEPS: dict[str, type[Step]] = {step.name: step for step in (Unit, Shift, Linear, Residual)}
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """Steps that are applied to vectors, one after the other; without any, the identity.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+    """
+
+    steps: tuple[Step, ...] = ()
+
+    @classmethod
+    def of(cls, *steps: Step) -> "Transform":
+        """Make one of some steps."""
+        return cls(steps)
+
+    def __bool__(self) -> bool:
+        """Whether it does anything."""
+        return bool(self.steps)
+
+    def apply(self, vectors: Vectors) -> Vectors:
+        """Map vectors.
+
+        Parameters
+        ----------
+        vectors : float32 or float64 array, shape (n, dim_in)
+            Not modified.
+
+        Returns
+        -------
+        mapped : array of the same dtype, shape (n, dim_out)
+        """
+        return reduce(lambda rows, step: step.apply(rows), self.steps, vectors)
+
+    @property
+    def dims(self) -> tuple[int, int] | None:
+        """Components of what goes in and of what comes out; None if it takes any number."""
+        ends = [dims for step in self.steps if (dims := _dims(step)) is not None]
+        return (ends[0][0], ends[-1][1]) if ends else None
+
+    def then(self, other: "Transform") -> "Transform":
+        """Put another behind; neighbours that are both linear, or both shifts, become one."""
+        steps = list(self.steps)
+        for step in other.steps:
+            steps = _joined(steps, step)
+        return Transform(tuple(steps))
+
+    def inverse(self) -> "Transform":
+        """Give the way back.
+
+        Lengths that were scaled away are not brought back: cosines are.
+
+        Raises
+        ------
+        NotInvertibleError
+            A matrix is not square or nearly singular, there is a hidden layer, or rows are
+            scaled to unit length between other steps.
+        """
+        steps = list(self.steps)
+        # At the ends, a scale makes no difference to cosines.
+        while steps and isinstance(steps[0], Unit):
+            steps.pop(0)
+        while steps and isinstance(steps[-1], Unit):
+            steps.pop()
+        return Transform(tuple(_inverse(step) for step in reversed(steps)))
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """What makes vectors of one space comparable with those of another.
+
+    Both are led to where they are compared. Where `target` does nothing, that is the target's own
+    space; else it is a space of the map's own.
+
+    Attributes
+    ----------
+    source, target : Transform
+        What is done to vectors of the source and to those of the target.
+    """
+
+    source: Transform
+    target: Transform = field(default_factory=Transform)
+
+    def reversed(self) -> "Map":
+        """Exchange the sides: where vectors are compared stays the same."""
+        return Map(self.target, self.source)
+
+    def inverse(self) -> "Map":
+        """Give the map from the target into the source's own space.
+
+        Raises
+        ------
+        NotInvertibleError
+            See `Transform.inverse`.
+        """
+        return Map(self.target.then(self.source.inverse()))
+
+    def then(self, other: "Map") -> "Map":
+        """Compose: from this map's source to the other one's target.
+
+        Raises
+        ------
+        NotInvertibleError
+            Both change the space between them, and neither can be undone there.
+        """
+        if not self.target:
+            return Map(self.source.then(other.source), other.target)
+        if not other.source:
+            return Map(self.source, other.target.then(self.target))
+        try:
+            back = self.target.inverse()
+        except NotInvertibleError:
+            return Map(self.source, other.target.then(other.source.inverse()).then(self.target))
+        return Map(self.source.then(back).then(other.source), other.target)
+
+
+def pack(map: Map) -> tuple[dict[str, list[dict[str, str]]], dict[str, Floats]]:
+    """Take a map apart, for storing it.
+
+    Returns
+    -------
+    layout : dict
+        For each side its steps: JSON-serialisable, naming the arrays.
+    arrays : dict of str to float64 array
+    """
+    layout: dict[str, list[dict[str, str]]] = {}
+    arrays: dict[str, Floats] = {}
+    for side in ("source", "target"):
+        layout[side] = []
+        for number, step in enumerate(getattr(map, side).steps):
+            names = {item.name: f"{side}.{number}.{item.name}" for item in fields(step)}
+            arrays |= {
+                name: np.ascontiguousarray(getattr(step, key), np.float64)
+                for key, name in names.items()
+            }
+            layout[side].append({"step": step.name, **names})
+    return layout, arrays
+
+
+def unpack(layout: Mapping[str, Sequence[Mapping[str, str]]], arrays: Mapping[str, Floats]) -> Map:
+    """Put together what `pack` took apart.
+
+    Raises
+    ------
+    InputError
+        A step is unknown, an array is missing, holds something that is no finite number, or does
+        not fit its neighbours.
+    """
+    try:
+        sides = [Transform(tuple(_unpacked(layout[side], arrays))) for side in ("source", "target")]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"this is no map: {error} is missing or unknown") from None
+    return Map(*sides)
+
+
+def _unpacked(steps: Sequence[Mapping[str, str]], arrays: Mapping[str, Floats]) -> Iterator[Step]:
+    dim = None
+    for step in steps:
+        kind = _STEPS[step["step"]]
+        values: dict[str, Any] = {
+            item.name: np.asarray(arrays[step[item.name]], np.float64) for item in fields(kind)
+        }
+        if not all(np.isfinite(value).all() for value in values.values()):
+            raise InputError("this map holds numbers that are not finite")
+        made = kind(**values)
+        dims = _checked_dims(made)
+        if dims is not None:
+            if dim not in (None, dims[0]):
+                raise InputError(
+                    f"the steps of this map do not fit: {dim} and {dims[0]} components"
+                )
+            dim = dims[1]
+        yield made
+
+
+def _checked_dims(step: Step) -> tuple[int, int] | None:
+    shapes = [getattr(step, item.name).shape for item in fields(step)]
+    match step.name, shapes:
+        case ("unit", []) | ("shift", [(_,)]) | ("linear", [(_, _)]):
+            return _dims(step)
+        case "residual", [(dim, hidden), (width,), outer] if width == hidden and outer == (
+            hidden,
+            dim,
+        ):
+            return _dims(step)
+    raise InputError(f"a step of this map, {step.name!r}, has arrays of shapes {shapes}")
+
+
+def _dims(step: Step) -> tuple[int, int] | None:
+    match step:
+        case Unit():
+            return None
+        case Shift(vector):
+            return len(vector), len(vector)
+        case Linear(matrix):
+            return matrix.shape[0], matrix.shape[1]
+        case Residual(inner):
+            return len(inner), len(inner)
+
+
+def _joined(steps: list[Step], step: Step) -> list[Step]:
+    match steps[-1] if steps else None, step:
+        case Linear(first), Linear(second):
+            return [*steps[:-1], Linear(first @ second)]
+        case Shift(first), Shift(second):
+            return [*steps[:-1], Shift(first + second)]
+        case Unit(), Unit():
+            return steps
+        case _:
+            return [*steps, step]
+
+
+def _inverse(step: Step) -> Step:
+    match step:
+        case Shift(vector):
+            return Shift(-vector)
+        case Linear(matrix) if matrix.shape[0] != matrix.shape[1]:
+            raise NotInvertibleError(
+                f"the map has no inverse: it goes from {matrix.shape[0]} to {matrix.shape[1]} "
+                "components"
+            )
+        case Linear(matrix):
+            # Exact, where a general inverse would round.
+            if np.allclose(matrix @ matrix.T, np.eye(len(matrix)), rtol=0, atol=1e-12):
+                return Linear(matrix.T.copy())
+            if np.linalg.cond(matrix) > _WORST_CONDITION:
+                raise NotInvertibleError("the map has no inverse: its matrix is singular")
+            return Linear(np.asarray(np.linalg.inv(matrix), np.float64))
+        case Residual():
+            raise NotInvertibleError("the map has no inverse: it has a hidden layer")
+        case Unit():
+            raise NotInvertibleError(
+                "the map has no inverse: it scales rows to unit length between other steps"
+            )
