@@ -39,8 +39,6 @@ def rotation(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDAr
         )
     covariance = np.asarray(source.T, np.float64) @ np.asarray(target, np.float64)
     left, _, right = np.linalg.svd(covariance)
-        np.asarray(source, np.float64).T @ np.asarray(target, np.float64)
-    )
     return np.asarray(left @ right)
 
 
