@@ -43,6 +43,18 @@ def complete_collection(ctx: Any) -> list[str]:
         return []
 
 
+def complete_map(ctx: Any) -> list[str]:
+    """Offer the maps of the store named on the command line so far."""
+    from embcli.errors import EmbcliError
+    from embcli.store import Store
+
+    try:
+        with Store(ctx.params.get("db") or DEFAULT_DB, readonly=True) as store:
+            return [map.name for map in store.maps.all()]
+    except EmbcliError:
+        return []
+
+
 def complete_model() -> list[str]:
     """Offer the models there are."""
     from embcli.encoders import MODELS
