@@ -1,0 +1,450 @@
+"""Fitting maps between collections, and comparing the ways of fitting them."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from embcli.config import DEFAULT_DB
+from embcli.core.alignment import METHODS, Fit, Method, Pairs, method
+from embcli.core.maps import Map, Transform, Unit
+from embcli.errors import InputError, UsageError, counted
+from embcli.formats import Problem
+from embcli.pipelines.pairwise import Note
+from embcli.pipelines.sides import NONE, Paired, Side, open_sides, pair_up
+from embcli.store import Store, StoredMap
+
+AUTO = "auto"
+# Tried by "auto": what is best with few pairs, with many, and in between.
+CANDIDATES = ("procrustes", "ridge", "vecmap", "cca")
+RETRIEVALS = ("nn", "csls")
+REFINEMENTS = ("mutual", "self-learning")
+# Fewer held-out sources would say nothing.
+_LEAST_HELD_OUT = 10
+# More say no more, and each is compared with all targets.
+_MOST_HELD_OUT = 2000
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to fit a map.
+
+    Attributes
+    ----------
+    method : str
+        A key of `embcli.core.alignment.METHODS`, or "auto": of some methods the one that
+        translates held-out pairs best.
+    options : mapping of str to str
+        What the method is told, as written on a command line.
+    refine : {"mutual", "self-learning"}, optional
+        Induce a dictionary with the map and fit again, round by round.
+    rounds : int, optional
+        Most rounds of that; by default, as many as help.
+    robust : bool
+        Find pairs that do not belong together, and fit without them.
+    select : int, optional
+        Fit to so many of the sources only, chosen to cover all.
+    holdout : float
+        Share of the sources that is kept aside to measure with, at most `_MOST_HELD_OUT`.
+    seed : int
+
+    Raises
+    ------
+    UsageError
+        There is no such method, or a number is out of its range.
+    """
+
+    method: str = AUTO
+    options: Mapping[str, str] = field(default_factory=dict)
+    refine: str | None = None
+    rounds: int | None = None
+    robust: bool = False
+    select: int | None = None
+    holdout: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method != AUTO:
+            parsed_options(method(self.method), self.options)
+        elif self.options:
+            raise UsageError("--option goes with a --method")
+        if self.refine not in (None, *REFINEMENTS):
+            raise UsageError(f"no refinement {self.refine!r} (there are: {', '.join(REFINEMENTS)})")
+        if not 0 <= self.holdout < 1:
+            raise UsageError(f"--holdout is a share from 0 to below 1, not {self.holdout:g}")
+        if min(self.select or 1, self.rounds or 1) < 1 or 0 in (self.select, self.rounds):
+            raise UsageError("--select and --rounds must be at least 1")
+
+
+def parsed_options(method: Method, given: Mapping[str, str]) -> dict[str, Any]:
+    """Read what a method is told; each value is of the type of its default.
+
+    Raises
+    ------
+    UsageError
+        The method cannot be told that, or the value is not of the type.
+    """
+    known = {name: default for name, default in method.options.items() if name != "seed"}
+    parsed: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in known:
+            raise UsageError(
+                f"method {method.name!r} has no option {name!r} (it has: "
+                f"{', '.join(f'{key}={value}' for key, value in known.items()) or 'none'})"
+            )
+        parsed[name] = _parsed(name, text, known[name])
+    return parsed
+
+
+def _parsed(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"option {name} is true or false, not {text!r}")
+        return text.lower() == "true"
+    try:
+        if isinstance(default, int):
+            return int(text)
+        number = float(text)
+        if np.isfinite(number):
+            return number
+    except ValueError:
+        pass
+    if isinstance(default, str):
+        return text
+    raise UsageError(f"option {name} is a number like {default}, not {text!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Pairs to fit to, and pairs to measure with that have none of their sources."""
+
+    train: Pairs
+    test: Pairs
+
+    @classmethod
+    def of(cls, pairs: Pairs, share: float, seed: int) -> "Split":
+        """Keep a share of the sources aside, with all their pairs."""
+        sources = np.unique(pairs.rows)
+        count = min(round(len(sources) * share), _MOST_HELD_OUT)
+        chosen = np.random.default_rng(seed).permutation(sources)[:count]
+        aside = np.isin(pairs.rows, chosen)
+        return cls(pairs.take(~aside), pairs.take(aside))
+
+    @property
+    def measurable(self) -> bool:
+        """Whether there is enough to measure with."""
+        return len(np.unique(self.test.rows)) >= _LEAST_HELD_OUT
+
+
+def fitter(name: str, plan: Plan) -> Callable[[Pairs], Map]:
+    """Give the function that fits as planned, by one method."""
+    chosen = method(name)
+    told = parsed_options(chosen, plan.options) if plan.method != AUTO else {}
+    if "seed" in chosen.options:
+        told["seed"] = plan.seed
+    fit: Fit = partial(chosen.fit, **told)
+    if plan.robust:
+        from embcli.core.alignment.robust import robust
+
+        fit = _robust(robust, fit)
+    if plan.refine is not None:
+        from embcli.core.alignment.refinement import refine
+
+        limit = {} if plan.rounds is None else {"rounds": plan.rounds}
+        fit = _refined(partial(refine, kind=plan.refine, seed=plan.seed, **limit), fit)
+    return fit
+
+
+def _robust(robust: Callable[..., Any], fit: Fit) -> Fit:
+    return lambda pairs: robust(pairs, fit).map
+
+
+def _refined(refine: Callable[..., Any], fit: Fit) -> Fit:
+    return lambda pairs: refine(pairs, fit).map
+
+
+def measured(map: Map, test: Pairs, retrievals: Sequence[str] = RETRIEVALS) -> list[Row]:
+    """Translate held-out sources; a row for every way of retrieving."""
+    from embcli.core.alignment.evaluation import translation
+
+    rows = []
+    for retrieval in retrievals:
+        scores = translation(map, test, test.rows, test.columns, retrieval=retrieval)
+        rows.append(
+            {
+                "retrieval": retrieval,
+                **{f"P@{k}": value for k, value in scores.precision.items()},
+                "MRR": scores.mrr,
+                "sources": scores.sources,
+                "candidates": len(test.target),
+            }
+        )
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A map that was kept, and what was measured on the way.
+
+    Attributes
+    ----------
+    map : StoredMap
+    rows : list of dict
+        Of every method that was tried and every way of retrieving: how well it translates what
+        was held out.
+    paired : Paired
+    """
+
+    map: StoredMap
+    rows: list[Row]
+    paired: Paired
+
+
+def fit(
+    source: str,
+    target: str,
+    name: str,
+    plan: Plan | None = None,
+    *,
+    pairs: str = "ids",
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    db_b: str | os.PathLike[str] | None = None,
+    replace: bool = False,
+    note: Note = lambda message: None,
+    on_problem: Callable[[Problem], None] = lambda problem: None,
+) -> Fitted:
+    """Fit a map from the space of a collection to that of another, and keep it in the store.
+
+    Held-out figures are of a map that was fitted without them; the one that is kept is fitted to
+    all pairs.
+
+    Parameters
+    ----------
+    source, target : str
+        Collections.
+    name : str
+        What to call the map.
+    plan : Plan, optional
+    pairs : str
+        See `embcli.pipelines.sides.pair_up`.
+    db : path
+        The store of the source, and of the map.
+    db_b : path, optional
+        The store of the target, if it is another.
+    replace : bool
+        Take the place of a map of that name.
+    note, on_problem : callable
+        Told what a user should know, and of every line that could not be read.
+
+    Returns
+    -------
+    fitted : Fitted
+
+    Raises
+    ------
+    UsageError, InputError, StoreError, ModelError
+    """
+    plan = plan or Plan()
+    with Store(db, readonly=True) as store:
+        if not replace and any(map.name == name for map in store.maps.all()):
+            raise UsageError(
+                f"there is a map {name!r} already", hint=f"--force, or: embcli maps rm {name}"
+            )
+    with open_sides(source, target, db=db, db_b=db_b, note=note) as (left, right):
+        paired = pair_up(left, right, pairs, on_problem)
+        note_coverage(paired, left, right, note)
+        used = _selected(paired.pairs, plan, note)
+        names = _methods(plan, paired.origin)
+        split = Split.of(used, plan.holdout, plan.seed)
+        rows: list[Row] = []
+        if paired.origin != NONE and split.measurable:
+            rows = list(_compared(names, plan, split, note))
+            if not rows:
+                raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
+        elif len(names) > 1:
+            names = [names[0]]
+            note(
+                f"too few pairs to hold any out: fitted by {names[0]}, without figures "
+                f"({counted(paired.covered, 'source')}; {_LEAST_HELD_OUT} must be held out)"
+            )
+        chosen = _best(rows) if rows else names[0]
+        map, confidence = _fitted(chosen, plan, used, note)
+    facts = {
+        "options": parsed_options(method(chosen), plan.options) if plan.method != AUTO else {},
+        "auto": plan.method == AUTO,
+        "refine": plan.refine,
+        "robust": plan.robust,
+        "select": plan.select,
+        "seed": plan.seed,
+        "collections": {"source": source, "target": target},
+        "pairs": {
+            "origin": paired.origin,
+            "given": paired.given,
+            "count": len(used.rows),
+            "sources": len(np.unique(used.rows)),
+        },
+        "held_out": next(
+            (row for row in rows if row["method"] == chosen and row["retrieval"] == "csls"), None
+        ),
+        **confidence,
+    }
+    with Store(db) as store, store.run("align fit", source, {"target": target, "map": name}):
+        kept = store.maps.add(
+            name, finished(map, left, right), method=chosen, source=left.recipe,
+            target=right.recipe, fit=facts, replace=replace,
+        )  # fmt: skip
+    for row in rows:
+        row["chosen"] = row["method"] == chosen
+    return Fitted(kept, rows, paired)
+
+
+def compare(
+    source: str,
+    target: str,
+    methods: Sequence[str] = (),
+    plan: Plan | None = None,
+    *,
+    pairs: str = "ids",
+    test: str | None = None,
+    retrievals: Sequence[str] = RETRIEVALS,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    db_b: str | os.PathLike[str] | None = None,
+    note: Note = lambda message: None,
+    on_problem: Callable[[Problem], None] = lambda problem: None,
+) -> list[Row]:
+    """Fit maps by several methods to the same pairs, and translate the same sources with them.
+
+    Parameters
+    ----------
+    source, target : str
+        Collections.
+    methods : sequence of str
+        By default all that take pairs.
+    plan : Plan, optional
+        Its method is passed over.
+    pairs : str
+        What to fit to, see `embcli.pipelines.sides.pair_up`.
+    test : str, optional
+        What to measure with, likewise; by default a share of the pairs is held out.
+    retrievals : sequence of str
+        Of "nn", "isf", "csls".
+    db, db_b, note, on_problem
+        As in `fit`.
+
+    Returns
+    -------
+    rows : list of dict
+        Of every method and every way of retrieving.
+    """
+    plan = plan or Plan()
+    names = list(methods) or [m.name for m in METHODS.values() if m.paired]
+    for name in names:
+        method(name)
+    with open_sides(source, target, db=db, db_b=db_b, note=note) as (left, right):
+        paired = pair_up(left, right, pairs, on_problem)
+        note_coverage(paired, left, right, note)
+        used = _selected(paired.pairs, plan, note)
+        if test is not None:
+            gold = pair_up(left, right, test, on_problem)
+            note_coverage(gold, left, right, note)
+            split = Split(used, gold.pairs)
+        else:
+            split = Split.of(used, plan.holdout, plan.seed)
+            if not split.measurable:
+                raise InputError(
+                    f"{counted(paired.covered, 'source')} with pairs are too few to hold "
+                    f"{_LEAST_HELD_OUT} out",
+                    hint="more pairs, --holdout .5, or --test FILE",
+                )
+        return list(_compared(names, plan, split, note, retrievals, unaligned=True))
+
+
+def note_coverage(paired: Paired, source: Side, target: Side, note: Note) -> None:
+    """Say how much of what was given both collections have."""
+    if paired.origin == NONE:
+        return
+    if paired.count < paired.given:
+        note(
+            f"{paired.origin}: {paired.count:,} of {counted(paired.given, 'pair')} have both sides "
+            f"in {source.name!r} and {target.name!r} ({paired.covered:,} of "
+            f"{counted(paired.sources, 'source')})"
+        )
+    else:
+        note(f"{paired.origin}: {counted(paired.count, 'pair')}")
+
+
+def finished(map: Map, source: Side, target: Side) -> Map:
+    """Scale what a map gives to unit length where that is what its space has."""
+    unit = Transform.of(Unit())
+    if map.target:
+        return Map(map.source.then(unit), map.target.then(unit))
+    return Map(map.source.then(unit)) if target.recipe.normalized else map
+
+
+def _methods(plan: Plan, origin: str) -> list[str]:
+    unpaired = [m.name for m in METHODS.values() if not m.paired]
+    if plan.method == AUTO:
+        return unpaired[:1] if origin == NONE else [n for n in CANDIDATES if n in METHODS]
+    if origin == NONE and plan.method not in unpaired:
+        raise UsageError(
+            f"method {plan.method!r} needs pairs", hint=f"--method {' or '.join(unpaired)}"
+        )
+    return [plan.method]
+
+
+def _selected(pairs: Pairs, plan: Plan, note: Note) -> Pairs:
+    if plan.select is None or plan.select >= len(sources := np.unique(pairs.rows)):
+        return pairs
+    from embcli.core.alignment.selection import select
+
+    chosen = sources[select(pairs.source[sources], plan.select, seed=plan.seed)]
+    note(f"chose {counted(plan.select, 'source')} of {len(sources):,} to cover them all")
+    return pairs.take(np.isin(pairs.rows, chosen))
+
+
+def _compared(
+    names: Sequence[str],
+    plan: Plan,
+    split: Split,
+    note: Note,
+    retrievals: Sequence[str] = RETRIEVALS,
+    unaligned: bool = False,
+) -> Iterator[Row]:
+    if unaligned and split.train.source.shape[1] == split.train.target.shape[1]:
+        for row in measured(Map(Transform()), split.test, retrievals):
+            yield {"method": "none", **row, "pairs": 0, "two_sided": False, "seconds": 0.0}
+    for name in names:
+        started = time.perf_counter()
+        try:
+            map = fitter(name, plan)(split.train)
+        except (InputError, UsageError) as error:
+            if len(names) == 1:
+                raise
+            note(f"{name}: {error.message}")
+            continue
+        seconds = time.perf_counter() - started
+        for row in measured(map, split.test, retrievals):
+            yield {
+                "method": name, **row, "pairs": len(split.train.rows),
+                "two_sided": bool(map.target), "seconds": round(seconds, 3),
+            }  # fmt: skip
+
+
+def _best(rows: Sequence[Row]) -> str:
+    """Name the method with the greatest MRR under CSLS; of equals the first tried."""
+    return str(max((r for r in rows if r["retrieval"] == "csls"), key=lambda r: r["MRR"])["method"])
+
+
+def _fitted(name: str, plan: Plan, pairs: Pairs, note: Note) -> tuple[Map, dict[str, Any]]:
+    map = fitter(name, plan)(pairs)
+    if len(pairs.rows):
+        return map, {}
+    from embcli.core.alignment.unsupervised import confidence
+
+    sure = confidence(pairs, map, seed=plan.seed)
+    return map, {"confidence": sure._asdict()}
