@@ -7,22 +7,27 @@ import typer
 
 from embcli.errors import UsageError
 from embcli.options import (
+    COLLECTION,
+    COMMON,
     DB,
+    CollectionName,
     Db,
     Out,
     OutputFormat,
     Quiet,
     complete_collection,
+    complete_map,
     example,
 )
 from embcli.output import Column, Output, SkippedLog, plain
 
 PANEL = "Work"
 ORDER = 17
-EXAMPLE = "embcli align fit --source es --target en --pairs es-en.txt --name es-en"
+EXAMPLE = "embcli align fit --source hashed --target default --name upgrade"
 FITTING = "Fitting"
 
 METHOD = Column("method", "method")
+VALUE = Column("value", "value", right=True)
 SCORES = (
     Column("retrieval", "retrieval"),
     Column("P@1", "P@1", right=True),
@@ -200,7 +205,7 @@ def fit(
     raise typer.Exit(skipped.exit_code)
 
 
-@app.command(epilog=example("embcli align compare --source es --target en --pairs es-en.txt"))
+@app.command(epilog=example("embcli align compare --source hashed --target default"))
 def compare(
     source: Source,
     target: Target,
@@ -264,6 +269,99 @@ def compare(
     columns = (METHOD, *SCORES, Column("seconds", "s", right=True))
     output.rows(rows, columns, id="method")
     raise typer.Exit(skipped.exit_code)
+
+
+@app.command("eval", epilog=example("embcli align eval upgrade --pairs ids"))
+def eval_(
+    name: Annotated[str, typer.Argument(metavar="MAP", help="A map.", autocompletion=complete_map)],
+    pairs: Pairs = "ids",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            "-s",
+            help="A collection in the space of the map's source; by default the one it was "
+            "fitted to.",
+            autocompletion=complete_collection,
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target",
+            "-t",
+            help="The same for its target. All its records are candidates.",
+            autocompletion=complete_collection,
+        ),
+    ] = None,
+    geometry: Annotated[
+        bool, typer.Option("--geometry", help="Show what the map does to angles and hubs instead.")
+    ] = False,
+    db: Db = DB,
+    db_b: DbB = None,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a map by pairs: how well sources find their targets among all.
+
+    A row per way of retrieving: nearest neighbour (nn), inverted softmax (isf), CSLS with ten
+    neighbours (csls). Any target that a source is paired with counts; P@k is the share of sources
+    that find one among the k best, MRR the mean of 1/rank of the best. Sources and targets that the
+    collections do not have are left out, and counted.
+
+    With --geometry, rather how far the map is from a rotation, how much it changes cosines within
+    the source, and how uneven neighbours are (hubness: skewness of k-occurrences, share of vectors
+    that are nobody's neighbour).
+    """
+    from embcli.pipelines.align import evaluate
+
+    output = Output(format, out, quiet)
+    skipped = SkippedLog()
+    scores, shape = evaluate(
+        name,
+        pairs,
+        source=source,
+        target=target,
+        db=db,
+        db_b=db_b,
+        note=output.note,
+        on_problem=skipped,
+    )
+    skipped.close()
+    if geometry:
+        output.rows(shape, (Column("measure", "measure"), VALUE), id="measure")
+    else:
+        output.rows(scores, SCORES, id="retrieval")
+    raise typer.Exit(skipped.exit_code)
+
+
+@app.command(epilog=example("embcli align select -c default -k 100"))
+def select(
+    top: Annotated[
+        int,
+        typer.Option(
+            "--top", "-k", min=1, help="How many records to choose.", rich_help_panel=COMMON
+        ),
+    ] = 100,
+    seed: Seed = 0,
+    db: Db = DB,
+    collection: CollectionName = COLLECTION,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Choose which records to find partners for, where pairs are yet to be made.
+
+    Those that cover the collection: every record is near to one that is chosen. The first are
+    the most worth.
+    """
+    from embcli.pipelines.align import choose
+
+    output = Output(format, out, quiet)
+    rows = choose(collection, top, seed=seed, db=db, note=output.note)
+    columns = Column("rank", "#", right=True), Column("id", "id"), Column("text", "text", share=3)
+    output.rows(rows, columns)
 
 
 @app.command(epilog=example("embcli align methods"))

@@ -49,7 +49,7 @@ def list_(db: Db = DB, format: OutputFormat = None, out: Out = None, quiet: Quie
         output.note(f"{db} has no maps yet")
 
 
-@app.command(epilog=example("embcli maps info french"))
+@app.command(epilog=example("embcli maps info upgrade"))
 def info(
     name: Name,
     db: Db = DB,
@@ -75,7 +75,7 @@ def info(
         output.rows([row], (), id="name")
 
 
-@app.command(epilog=example("embcli maps rename french fr-en"))
+@app.command(epilog=example("embcli maps rename upgrade hash-static"))
 def rename(
     name: Name,
     new: Annotated[str, typer.Argument(help="Its new name.")],
@@ -90,7 +90,7 @@ def rename(
     Output(quiet=quiet).summary(f"{name!r} is now {new!r}")
 
 
-@app.command(epilog=example("embcli maps rm french --yes"))
+@app.command(epilog=example("embcli maps rm upgrade --yes"))
 def rm(
     name: Name,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -120,7 +120,7 @@ def rm(
     output.summary(f"deleted map {name!r}")
 
 
-@app.command(epilog=example("embcli maps export french -o french.safetensors"))
+@app.command(epilog=example("embcli maps export upgrade -o new.safetensors"))
 def export(
     name: Name,
     out: Annotated[
@@ -137,7 +137,7 @@ def export(
     Output(quiet=quiet).summary(f"map {name!r} → {files[0]}, {files[1].name}")
 
 
-@app.command("import", epilog=example("embcli maps import french.safetensors"))
+@app.command("import", epilog=example("embcli maps import upgrade.safetensors --name again"))
 def import_(
     file: Annotated[Path, typer.Argument(help="What 'embcli maps export' wrote.")],
     name: Annotated[
@@ -154,7 +154,7 @@ def import_(
     Output(quiet=quiet).summary(f"map {map.name!r}: {map.source.model} → {map.target.model}")
 
 
-@app.command(epilog=example("embcli maps compose french-english english-german --to french-german"))
+@app.command(epilog=example("embcli maps compose upgrade onward --to both"))
 def compose(
     names: Annotated[
         list[str],
@@ -176,7 +176,7 @@ def compose(
     Output(quiet=quiet).summary(f"map {map.name!r}: {map.source.model} → {map.target.model}")
 
 
-@app.command(epilog=example("embcli maps invert french --to english-french"))
+@app.command(epilog=example("embcli maps invert onward --to back"))
 def invert(name: Name, to: To, force: Force = False, db: Db = DB, quiet: Quiet = False) -> None:
     """Make the way back: a map from the target into the source's own space, if there is one."""
     from embcli.pipelines.maps import invert_map

@@ -27,6 +27,8 @@ REFINEMENTS = ("mutual", "self-learning")
 _LEAST_HELD_OUT = 10
 # More say no more, and each is compared with all targets.
 _MOST_HELD_OUT = 2000
+# Sources that CSLS looks at around every candidate; see `measured`.
+_MOST_AROUND = 20_000
 Row = dict[str, Any]
 
 
@@ -168,23 +170,48 @@ def _refined(refine: Callable[..., Any], fit: Fit) -> Fit:
     return lambda pairs: refine(pairs, fit).map
 
 
-def measured(map: Map, test: Pairs, retrievals: Sequence[str] = RETRIEVALS) -> list[Row]:
-    """Translate held-out sources; a row for every way of retrieving."""
+def measured(map: Map, split: Split, retrievals: Sequence[str] = RETRIEVALS) -> list[Row]:
+    """Translate held-out sources, all targets being candidates.
+
+    Returns
+    -------
+    rows : list of dict
+        For every way of retrieving ``P@1``, ``P@5``, ``P@10``, ``MRR``, how many ``sources`` were
+        translated, how many ``candidates`` there were, and among how many sources CSLS and the
+        inverted softmax look at each candidate: at most `_MOST_AROUND`, drawn at random.
+    """
     from embcli.core.alignment.evaluation import translation
 
+    test = _thinned(split.test)
+    pairs = split.train._replace(source=test.source)
+    if len(test.source) < len(split.test.source):
+        pairs = pairs.take(np.zeros(len(pairs.rows), np.bool_))  # whose rows these are not
     rows = []
     for retrieval in retrievals:
-        scores = translation(map, test, test.rows, test.columns, retrieval=retrieval)
+        scores = translation(map, pairs, (test.rows, test.columns), retrieval=retrieval)
         rows.append(
             {
                 "retrieval": retrieval,
                 **{f"P@{k}": value for k, value in scores.precision.items()},
                 "MRR": scores.mrr,
-                "sources": scores.sources,
+                "sources": scores.count,
                 "candidates": len(test.target),
+                "around": len(test.source),
             }
         )
     return rows
+
+
+def _thinned(pairs: Pairs) -> Pairs:
+    """Draw sources that are in no pair, if there are too many to compare all with all targets."""
+    if len(pairs.source) <= _MOST_AROUND:
+        return pairs
+    used = np.unique(pairs.rows)
+    others = np.setdiff1d(np.arange(len(pairs.source)), used)
+    more = max(_MOST_AROUND - len(used), 0)
+    drawn = np.random.default_rng(0).choice(others, min(more, len(others)), replace=False)
+    kept = np.sort(np.concatenate([used, drawn]))
+    return pairs._replace(source=pairs.source[kept], rows=np.searchsorted(kept, pairs.rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -416,7 +443,7 @@ def _compared(
     unaligned: bool = False,
 ) -> Iterator[Row]:
     if unaligned and split.train.source.shape[1] == split.train.target.shape[1]:
-        for row in measured(Map(Transform()), split.test, retrievals):
+        for row in measured(Map(Transform()), split, retrievals):
             yield {"method": "none", **row, "pairs": 0, "two_sided": False, "seconds": 0.0}
     for name in names:
         started = time.perf_counter()
@@ -428,7 +455,7 @@ def _compared(
             note(f"{name}: {error.message}")
             continue
         seconds = time.perf_counter() - started
-        for row in measured(map, split.test, retrievals):
+        for row in measured(map, split, retrievals):
             yield {
                 "method": name, **row, "pairs": len(split.train.rows),
                 "two_sided": bool(map.target), "seconds": round(seconds, 3),
@@ -448,3 +475,122 @@ def _fitted(name: str, plan: Plan, pairs: Pairs, note: Note) -> tuple[Map, dict[
 
     sure = confidence(pairs, map, seed=plan.seed)
     return map, {"confidence": sure._asdict()}
+
+
+def choose(
+    collection: str,
+    k: int,
+    *,
+    seed: int = 0,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    note: Note = lambda message: None,
+) -> list[Row]:
+    """Choose the records of a collection that are most worth a pair, the most worth first.
+
+    Parameters
+    ----------
+    collection : str
+    k : int
+        How many; all, if there are fewer.
+    seed : int
+    db : path
+    note : callable
+
+    Returns
+    -------
+    rows : list of dict
+        ``rank``, ``id`` and ``text``.
+    """
+    from embcli.core.alignment.selection import select
+
+    with Store(db, readonly=True) as store, store.snapshot():
+        side = Side.load(store.collection(collection), note)
+        chosen = select(side.vectors, min(k, len(side.keys)), seed=seed).tolist()
+        records = side.collection.get_by_key(side.keys[chosen].tolist())
+        found = [records[key] for key in side.keys[chosen].tolist()]
+    return [
+        {"rank": rank, "id": record.id, "text": record.text} for rank, record in enumerate(found, 1)
+    ]
+
+
+def evaluate(
+    name: str,
+    pairs: str,
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    retrievals: Sequence[str] = ("nn", "isf", "csls"),
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    db_b: str | os.PathLike[str] | None = None,
+    note: Note = lambda message: None,
+    on_problem: Callable[[Problem], None] = lambda problem: None,
+) -> tuple[list[Row], list[Row]]:
+    """Translate the sources of pairs through a map, among all vectors of the target.
+
+    Parameters
+    ----------
+    name : str
+        The map.
+    pairs : str
+        See `embcli.pipelines.sides.pair_up`.
+    source, target : str, optional
+        Collections in the spaces of the map; by default those it was fitted to.
+    retrievals : sequence of str
+    db, db_b, note, on_problem
+        As in `fit`.
+
+    Returns
+    -------
+    scores : list of dict
+        For every way of retrieving.
+    geometry : list of dict
+        What the map does to the space: ``measure``, ``value``.
+
+    Raises
+    ------
+    UsageError
+        A collection is not in the space that the map is for.
+    """
+    with Store(db, readonly=True) as store:
+        map = store.maps.get(name)
+    fitted_to = map.fit.get("collections", {})
+    names = source or fitted_to.get("source"), target or fitted_to.get("target")
+    if None in names:
+        raise UsageError(f"map {name!r} was not fitted here: give --source and --target")
+    with open_sides(str(names[0]), str(names[1]), db=db, db_b=db_b, note=note) as sides:
+        for side, recipe, which in zip(
+            sides, (map.source, map.target), ("source", "target"), strict=True
+        ):
+            if side.recipe.hash != recipe.hash:
+                raise UsageError(
+                    f"map {name!r} has {recipe.model!r} as its {which}, and collection "
+                    f"{side.name!r} is in the space of {side.recipe.model!r}",
+                    hint=f"--{which} with a collection in that space; embcli maps info {name}",
+                )
+        gold = pair_up(*sides, pairs, on_problem)
+        note_coverage(gold, *sides, note)
+        if not gold.count:
+            raise UsageError("--pairs none: there is nothing to measure with")
+        none = gold.pairs.take(np.zeros(gold.count, np.bool_))
+        rows = measured(map.map, Split(none, gold.pairs), retrievals)
+        return rows, _geometry(map.map, gold.pairs)
+
+
+def _geometry(map: Map, pairs: Pairs) -> list[Row]:
+    from embcli.core.alignment.geometry import geometry
+
+    found = geometry(map, pairs)
+    return [
+        {"measure": "orthogonality error", "value": found.orthogonality},
+        {"measure": "distortion of cosines", "value": found.distortion},
+        *(
+            {"measure": f"hubness ({part}) of {where}", "value": getattr(hubs, part)}
+            for where, hubs in {
+                "the source": found.hubness_before,
+                "the source, mapped": found.hubness_after,
+                "the target, by cosine": found.hubness_nn,
+                "the target, by CSLS": found.hubness_csls,
+            }.items()
+            for part in ("skewness", "antihubs")
+        ),
+    ]
