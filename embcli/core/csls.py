@@ -33,11 +33,6 @@ class Neighbours(NamedTuple):
     others: NDArray[np.int64]
     cosines: NDArray[np.float32]
 
-    def density(self, k: int) -> NDArray[np.float64]:
-        """Average the cosines of the k nearest, shape (n,): r of CSLS."""
-        means: NDArray[np.float64] = self.cosines[:, :k].mean(axis=1, dtype=np.float64)
-        return means
-
 
 def neighbours(
     a: NDArray[np.float32],
@@ -107,10 +102,16 @@ def densities(
     Returns
     -------
     r_a, r_b : float64 array, shapes (n,) and (m,)
-        Take one away from the other's twice the cosine for CSLS.
+        CSLS is twice the cosine less these.
+
+    Notes
+    -----
+    As `neighbours`, and averaged in float64: of equal vectors the densities are equal.
     """
-    of_a, of_b = neighbours(a, b, k, advance)
-    return of_a.density(k), of_b.density(k)
+    left = unit32(a)
+    right = left if b is a else unit32(b)
+    of_a, of_b = _neighbours(left, right, (k, k), advance)
+    return _density(left, right, of_a.others), _density(right, left, of_b.others)
 
 
 def csls(
@@ -153,7 +154,8 @@ def csls(
     right = left if b is a else unit32(b)
     wide = max(k, neighbourhood) + _WIDTH
     of_a, of_b = _neighbours(left, right, (wide, neighbourhood), advance)
-    own, other = of_a.density(neighbourhood), of_b.density(neighbourhood)
+    own = _density(left, right, of_a.others[:, :neighbourhood])
+    other = _density(right, left, of_b.others)
     values = 2 * of_a.cosines - other[of_a.others]
     enough = min(k, len(b))
     floor = np.partition(values, -enough, axis=1)[:, -enough] - 4 * SLACK
@@ -165,6 +167,20 @@ def csls(
         columns = np.concatenate([columns, *(found for _, found in more)])
         rows, columns = np.divmod(np.unique(rows * len(b) + columns), len(b))
     return _ranked(a, b, rows, columns, (own, other), k)
+
+
+def _density(
+    vectors: NDArray[np.float32], others: NDArray[np.float32], near: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Average the products of every vector and those near it, each by itself in float64."""
+    means = np.zeros(len(vectors))
+    for start in range(0, len(vectors), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        exact = vectors[part].astype(np.float64)
+        for place in near[part].T:
+            means[part] += np.einsum("ij,ij->i", exact, others[place])
+    means /= near.shape[1]
+    return means.round(DECIMALS)
 
 
 def _ranked(
