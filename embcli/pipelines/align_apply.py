@@ -4,7 +4,6 @@ import hashlib
 import os
 import time
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,11 +65,11 @@ class _Copy(Record):
     origin: str = field(default="", compare=False)
     stored_meta: str = field(default="{}", compare=False)
 
-    @cached_property
+    @property
     def hash(self) -> str:
         return self.origin
 
-    @cached_property
+    @property
     def meta_json(self) -> str:
         return self.stored_meta
 
@@ -198,6 +197,7 @@ class _Mapper:
     ) -> None:
         self._transform = transform.rounded()
         self._target = target
+        self._is_empty = not len(target)
         self._space: Recipe = map.space
         self._hash = map.hash.encode()
         self._report = report
@@ -211,7 +211,8 @@ class _Mapper:
         lost: dict[str, str] = {}
         while True:
             kept = [copy for copy in copies if copy.hash not in lost]
-            missing = {copy.hash for copy in self._target.missing(kept)} - vectors.keys()
+            wanted = kept if self._is_empty else self._target.missing(kept)
+            missing = {copy.hash for copy in wanted} - vectors.keys()
             self._map(batch, copies, starts, missing, vectors, lost)
             kept = [copy for copy in kept if copy.hash not in lost]
             written = self._target.write(kept, vectors)

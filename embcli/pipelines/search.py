@@ -153,15 +153,15 @@ def search(
         catch_up(db, note)
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
-        if exact is False and (source.coding is None or source.coding.kind is None):
-            raise UsageError(
-                f"collection {collection!r} has no codes", hint="embcli compress --kind int8"
-            )
         encoder = QueryEncoder(store, source, options or QueryOptions(), note)
         via = encoder.via
         if via is not None:
             given = composition is not None and bool(composition.given)
             via.check(ranking, given=given, exact=exact)
+        if exact is False and (source.coding is None or source.coding.kind is None):
+            raise UsageError(
+                f"collection {collection!r} has no codes", hint="embcli compress --kind int8"
+            )
         wanted = None if where is None else _filter(source, where, note)
         like_there = like is None or via is None or not via.asked
         without = {like} if like is not None and like_there else set()

@@ -155,6 +155,8 @@ def find_via(
         via = _named(store, collection, edges, list(dict.fromkeys(names)), model)
     elif model in (None, space.model):
         return None if space.base is None else _own(store, edges, space)
+    elif (other := _other_side(edges, space, model)) is not None:
+        via = _compose(store, ((other, other.inner),), asked=True)
     else:
         found = (
             path for path in _paths(edges, space) if _is_end(end := path[-1][1]) and
@@ -195,6 +197,14 @@ def _own(store: Store, edges: Sequence[_Edge], space: Recipe) -> Via | None:
         path.append((back[0], space))
     (via,) = _composed(store, iter([tuple(path)]), asked=False)
     return via
+
+
+def _other_side(edges: Sequence[_Edge], space: Recipe, model: str) -> _Edge | None:
+    """Find the side of the map that a collection's vectors came through that is for a model."""
+    if space.base is None:
+        return None
+    sides = [e for e in edges if e.outer.hash == space.hash and e.inner.model == model]
+    return sides[0] if sides and _is_end(sides[0].inner) else None
 
 
 def _named(
@@ -240,7 +250,8 @@ def _wrong_space(
     space = collection.recipe
     others = sorted({e.name for e in edges if e.other(space.hash) is not None} - set(names))
     hint = f"--via {others[0]}" if others else "embcli align fit --source A --target B"
-    ends = {e.inner.hash: e.inner for e in edges if e.name in names}
+    touched = [end for e in edges if e.name in names for end in (e.inner, e.outer)]
+    ends = {end.hash: end for end in touched if _is_end(end)}
     models = " and ".join(repr(end.model) for end in ends.values())
     joins = f"map {names[0]!r} joins" if len(names) == 1 else f"maps {', '.join(names)} join"
     message = (
