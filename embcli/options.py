@@ -50,7 +50,7 @@ def complete_map(ctx: Any) -> list[str]:
 
     try:
         with Store(ctx.params.get("db") or DEFAULT_DB, readonly=True) as store:
-            return [map.name for map in store.maps.all()]
+            return [ends.name for ends in store.maps.ends()]
     except EmbcliError:
         return []
 
@@ -136,6 +136,18 @@ TrustRemoteCode = Annotated[
     typer.Option(
         "--trust-remote-code",
         help="Run code that comes with the model.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+Via = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--via",
+        metavar="MAP",
+        help="Go through this map, from another model to the collection; give several for a "
+        "chain. Without it, --model finds the way if there is only one.",
+        autocompletion=complete_map,
         rich_help_panel=MODEL,
     ),
 ]

@@ -1,11 +1,12 @@
 """`embcli align`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from embcli.errors import UsageError
+from embcli.errors import UsageError, counted
 from embcli.options import (
     COLLECTION,
     COMMON,
@@ -15,6 +16,7 @@ from embcli.options import (
     Out,
     OutputFormat,
     Quiet,
+    Where,
     complete_collection,
     complete_map,
     example,
@@ -36,6 +38,13 @@ SCORES = (
     Column("MRR", "MRR", right=True),
     Column("sources", "n", right=True),
 )
+
+APPLIED = tuple(
+    Column(name, name)
+    for name in (
+        "collection", "map", "records", "mapped", "unchanged", "updated", "skipped", "seconds",
+    )
+)  # fmt: skip
 
 app = typer.Typer(
     help="Fit maps between the spaces of two collections, measure them, apply them.",
@@ -362,6 +371,70 @@ def select(
     rows = choose(collection, top, seed=seed, db=db, note=output.note)
     columns = Column("rank", "#", right=True), Column("id", "id"), Column("text", "text", share=3)
     output.rows(rows, columns)
+
+
+@app.command(epilog=example("embcli align apply upgrade -c hashed --to upgraded"))
+def apply(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="MAP", help="The map; embcli maps list names them.", autocompletion=complete_map
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="NEW",
+            help="The collection to write; it is created if it does not exist.",
+            autocompletion=complete_collection,
+            rich_help_panel=COMMON,
+        ),
+    ],
+    where: Where = None,
+    storage: Annotated[
+        Literal["float32", "float16"] | None,
+        typer.Option(
+            help="How a new collection stores vectors; by default as the one that is mapped. "
+            "float16 takes half the room."
+        ),
+    ] = None,
+    db: Db = DB,
+    collection: CollectionName = COLLECTION,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write what a map makes of a collection into a new one.
+
+    Texts, metadata and chunks are copied. An application that was interrupted is completed by the
+    same command, which also brings in what has changed since; what is there is passed over.
+    """
+    from embcli.pipelines.align_apply import apply_map
+    from embcli.pipelines.encode import Listeners
+
+    output = Output(format, out, quiet)
+    skipped = SkippedLog()
+    try:
+        with output.progress("records") as advance:
+            report = apply_map(
+                name,
+                collection,
+                to,
+                db=db,
+                where=where,
+                storage=storage,
+                listeners=Listeners(output.note, skipped, advance),
+            )
+    except (KeyboardInterrupt, SystemExit):
+        output.note("what was committed stays; the same command again does the rest")
+        raise
+    skipped.close()
+    output.summary(f"{report} → {to!r} in {db} ({counted(report.total, 'record')})")
+    if format or out:
+        row = {"collection": to, "map": name, "db": str(db), **asdict(report)}
+        output.rows([row], APPLIED, "collection")
+    raise typer.Exit(skipped.exit_code)
 
 
 @app.command(epilog=example("embcli align methods"))

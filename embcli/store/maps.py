@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, StoreError, UsageError
@@ -71,6 +71,20 @@ class StoredMap:
         return self.space.hash != self.target.hash
 
 
+class Ends(NamedTuple):
+    """What a map joins; see `StoredMap`."""
+
+    name: str
+    source: Recipe
+    target: Recipe
+    space: Recipe
+
+    @property
+    def two_sided(self) -> bool:
+        """Whether it changes vectors of the target, too."""
+        return self.space.hash != self.target.hash
+
+
 def drop_unused_spaces(database: Database) -> None:
     """Delete the spaces that neither a collection nor a map is in, and what was kept of them."""
     database.execute(
@@ -126,6 +140,15 @@ class Maps:
     def all(self) -> list[StoredMap]:
         """List the maps by name."""
         return [_stored(row) for row in self._db.all(f"{_QUERY} ORDER BY maps.name")]
+
+    def ends(self) -> list[Ends]:
+        """Tell what the maps join, by name; what they do is not read, which may be much."""
+        rows = self._db.all(
+            "SELECT maps.name, s.recipe, t.recipe, j.recipe FROM maps "
+            "JOIN spaces AS s ON s.key = maps.source JOIN spaces AS t ON t.key = maps.target "
+            "JOIN spaces AS j ON j.key = maps.space ORDER BY maps.name"
+        )
+        return [Ends(name, *map(Recipe.from_json, recipes)) for name, *recipes in rows]
 
     def get(self, name: str) -> StoredMap:
         """Find a map by name.
