@@ -87,6 +87,12 @@ METHODS: dict[str, Method] = {
             "procrustes:procrustes",
             "orthogonal Procrustes (Schönemann 1966)",
         ),
+        Method(
+            "mlp",
+            "mlp:mlp",
+            "a hidden layer on top of a linear map, InfoNCE loss (van den Oord et al. 2018)",
+            requires=("torch", "transformers"),
+        ),
     )
 }
 
