@@ -93,6 +93,11 @@ METHODS: dict[str, Method] = {
             "a hidden layer on top of a linear map, InfoNCE loss (van den Oord et al. 2018)",
             requires=("torch", "transformers"),
         ),
+        Method(
+            "relative",
+            "relative:relative",
+            "cosines with anchors, which are pairs (Moschella et al. 2023)",
+        ),
     )
 }
 
