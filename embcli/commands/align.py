@@ -97,7 +97,7 @@ Holdout = Annotated[
         "--holdout",
         min=0,
         help="Share of the sources that is kept aside to measure with (2,000 at most; of fewer "
-        "than 1,000, several shares in turn).",
+        "than 500, several shares in turn).",
     ),
 ]
 Refine = Annotated[

@@ -26,7 +26,7 @@ REFINEMENTS = ("mutual", "self-learning")
 # Fewer held-out sources would say nothing.
 _LEAST_HELD_OUT = 10
 # Of few pairs a share is too small to tell methods apart: then several are held out in turn.
-_ENOUGH_HELD_OUT = 1000
+_ENOUGH_HELD_OUT = 500
 # More say no more, and each is compared with all targets.
 _MOST_HELD_OUT = 2000
 # Sources that CSLS looks at around every candidate; see `measured`.
