@@ -13,12 +13,12 @@ from embcli.core.topk import DECIMALS
 
 Advance = Callable[[int, int, int], None]
 
-_THREADS = min(os.cpu_count() or 1, 8)
+THREADS = min(os.cpu_count() or 1, 8)
 _ROWS = 1024
 _NUMBERS_AT_ONCE = 1 << 24
 _GROUP = 64
 # How far a float32 product of unit vectors may be from their cosine.
-_SLACK = 1e-5
+SLACK = 1e-5
 
 
 class Matches(NamedTuple):
@@ -92,7 +92,7 @@ def nearest(
         if twins is not None:
             same = np.flatnonzero(twins[part] >= 0)
             scores[same, twins[part][same]] = -np.inf
-        floor = np.maximum(_kth_best(scores, k) - 4 * _SLACK, np.finfo(np.float32).min)
+        floor = np.maximum(kth_best(scores, k) - 4 * SLACK, np.finfo(np.float32).min)
         near = np.flatnonzero(scores >= floor[:, None])
         rows, columns = near // m + start, near % m
         cosines = pair_cosines(a, b, rows, columns)
@@ -105,12 +105,12 @@ def nearest(
         found = Matches(rows, columns[order], cosines[order], values[order], ranks)
         return found.take(ranks <= k)
 
-    at_once = max(1, min(_ROWS, _NUMBERS_AT_ONCE // m // _THREADS))
+    at_once = max(1, min(_ROWS, _NUMBERS_AT_ONCE // m // THREADS))
     starts = range(0, n, at_once)
     parts: list[Matches] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for few in range(0, len(starts), _THREADS):
-            parts += pool.map(best_of, starts[few : few + _THREADS])
+    with ThreadPoolExecutor(THREADS) as pool:
+        for few in range(0, len(starts), THREADS):
+            parts += pool.map(best_of, starts[few : few + THREADS])
             done = min(len(parts) * at_once, n)
             advance(done * m, n * m, done)
     return _collected(parts)
@@ -250,13 +250,15 @@ def _surely(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     return 2.0 * min(len(a), len(b)) + 2
 
 
-def _kth_best(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+def kth_best(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """Give a number that at least k of every row reach, if there are as many; shape (n,)."""
     n, m = scores.shape
-    groups = m // _GROUP
-    if groups >= k:
-        # The k best of the maxima of groups are k different numbers of the row.
-        scores = scores[:, : groups * _GROUP].reshape(n, groups, _GROUP).max(axis=2)
+    size = min(_GROUP, m // (2 * k))
+    if size > 1:
+        # The k best of the maxima of groups are k different numbers of the row. Groups are made
+        # of numbers far apart: maxima of whole stretches are faster.
+        groups = m // size
+        scores = scores[:, : groups * size].reshape(n, size, groups).max(axis=1)
     elif k >= m:
         return np.full(n, -np.inf, np.float32)
     place = scores.shape[1] - k

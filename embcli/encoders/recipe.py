@@ -59,10 +59,8 @@ class Recipe:
         dim : int
             Components of mapped vectors, which have unit length.
         """
-        base = dict(self.settings)
-        return Recipe(
-            {"model": self.model, "dim": dim, "normalized": True, "map": map, "base": base}
-        )
+        settings = {"model": self.model, "dim": dim, "normalized": True, "maps": [map]}
+        return Recipe(settings | {"base": dict(self.settings)})
 
     @property
     def base(self) -> "Recipe | None":

@@ -170,8 +170,8 @@ class Maps:
 
     def of_space(self, space: Recipe) -> StoredMap | None:
         """Find the map that leads to a space of its own, by what it does, not by its name."""
-        hash = space.settings.get("map")
-        return next((map for map in self.all() if map.hash == hash), None)
+        hashes = space.settings["maps"] if space.base else []
+        return next((map for map in self.all() if map.hash in hashes), None)
 
     def add(
         self,

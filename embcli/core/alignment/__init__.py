@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.maps import Map
-from embcli.errors import UsageError
+from embcli.errors import InputError, UsageError, counted
 
 
 class Pairs(NamedTuple):
@@ -33,6 +33,18 @@ class Pairs(NamedTuple):
     def take(self, which: NDArray[np.int64] | NDArray[np.bool_]) -> "Pairs":
         """Keep some of the pairs, and all vectors."""
         return self._replace(rows=self.rows[which], columns=self.columns[which])
+
+    def require(self, least: int, method: str, instead: str = "") -> None:
+        """Refuse fewer pairs than a method needs.
+
+        Raises
+        ------
+        InputError
+            There are fewer than `least`; the message goes on with what works `instead`.
+        """
+        if (have := len(self.rows)) < least:
+            wanted = f"{method} needs at least {counted(least, 'pair')}, and there are {have}"
+            raise InputError(f"{wanted}: {instead}" if instead else wanted)
 
 
 Fit = Callable[..., Map]
@@ -86,6 +98,37 @@ METHODS: dict[str, Method] = {
             "procrustes",
             "procrustes:procrustes",
             "orthogonal Procrustes (Schönemann 1966)",
+        ),
+        Method(
+            "ridge",
+            "ridge:ridge",
+            "ridge regression or least squares (Golub, Heath & Wahba 1979)",
+        ),
+        Method(
+            "mean-shift",
+            "shift:mean_shift",
+            "one translation, across a modality gap (Liang et al. 2022)",
+        ),
+        Method(
+            "rcsls",
+            "rcsls:rcsls",
+            "relaxed CSLS as the loss (Joulin et al. 2018)",
+        ),
+        Method(
+            "vecmap",
+            "vecmap:vecmap",
+            "whiten, rotate, re-weight, de-whiten (Artetxe et al. 2018)",
+        ),
+        Method(
+            "mlp",
+            "mlp:mlp",
+            "a hidden layer on top of a linear map, InfoNCE loss (van den Oord et al. 2018)",
+            requires=("torch", "transformers"),
+        ),
+        Method(
+            "relative",
+            "relative:relative",
+            "cosines with anchors, which are pairs (Moschella et al. 2023)",
         ),
     )
 }

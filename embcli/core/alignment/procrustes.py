@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 from embcli.core.alignment import Pairs
 from embcli.core.alignment.normalization import prepared
 from embcli.core.maps import Linear, Map, Transform
-from embcli.errors import InputError
 
 
 def rotation(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -16,34 +15,56 @@ def rotation(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDAr
 
     Parameters
     ----------
-    source, target : float array, shape (n_pairs, dim)
+    source, target : float array, shape (n_pairs, dim_source) and (n_pairs, dim_target)
         Row i of each is the same thing. Not modified.
 
     Returns
     -------
-    rotation : float64 array, shape (dim, dim)
+    rotation : float64 array, shape (dim_source, dim_target)
         Apply as ``x @ rotation``. Of fewer pairs than components the rest is any rotation.
 
     Notes
     -----
     One SVD of the cross-covariance: O(n · dim² + dim³).
 
+    Where one side is narrower it is as if components of zeros were added to it. From the narrower
+    into the wider space, no length or angle changes: the rows are orthonormal. The other way, the
+    components that the zeros would be compared with are left out: the columns are orthonormal,
+    and what is lost is what the target has no room for.
+
     References
     ----------
     P. Schönemann. A generalized solution of the orthogonal Procrustes problem. Psychometrika 1966.
     """
-    if source.shape != target.shape:
-        raise InputError(
-            f"pairs of {source.shape} and {target.shape}: an orthogonal map needs "
-            "as many components on both sides"
-        )
     covariance = np.asarray(source.T, np.float64) @ np.asarray(target, np.float64)
-    left, _, right = np.linalg.svd(covariance)
+    left, _, right = np.linalg.svd(covariance, full_matrices=False)
     return np.asarray(left @ right)
 
 
-def procrustes(pairs: Pairs, *, normalize: str = "unit,center,unit") -> Map:
-    """Fit an orthogonal map to pairs, see `rotation`."""
+def procrustes(pairs: Pairs, *, normalize: str = "unit,center,unit", scale: bool = False) -> Map:
+    """Fit an orthogonal map to pairs, see `rotation`.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        At least one.
+    normalize : str
+        See `embcli.core.alignment.normalization.prepared`.
+    scale : bool
+        Also fit one factor for all vectors, ``tr(target.T @ mapped) / ||mapped||²``, the least
+        squares one [1]_. Cosines are the same without.
+
+    References
+    ----------
+    .. [1] P. Schönemann, R. Carroll. Fitting one matrix to another under choice of a central
+       dilation and a rigid motion. Psychometrika 1970.
+    """
+    pairs.require(1, "procrustes")
     ready = prepared(pairs, normalize)
-    turn = rotation(ready.pairs.source[pairs.rows], ready.pairs.target[pairs.columns])
+    source, target = ready.pairs.source[pairs.rows], ready.pairs.target[pairs.columns]
+    turn = rotation(source, target)
+    if scale:
+        mapped = source @ turn
+        spread = float(np.vdot(mapped, mapped))
+        turn *= float(np.vdot(mapped, target)) / spread if spread else 1.0
     return ready.finished(Map(Transform.of(Linear(turn))))
