@@ -17,7 +17,8 @@ from embcli.core.topk import DECIMALS
 # A block of rows is multiplied with a block of columns at once.
 _BLOCK = 2048
 # More neighbours than densities need, so that what they bound is little, see `csls`.
-_WIDTH = 32
+_WIDTH = 16
+_FOLD = 16
 
 
 class Neighbours(NamedTuple):
@@ -300,14 +301,17 @@ class _Best:
         worst too much is picked.
         """
         floor = self._floor[first : first + len(scores)]
-        if floor[0] == -np.inf:
-            floor = np.maximum(floor, kth_best(np.ascontiguousarray(scores), self._k))
+        new = floor[0] == -np.inf
         # In the order of memory, whichever side is the owner.
         if scores.flags.c_contiguous:
+            if new:
+                floor = kth_best(scores, self._k)
             found = np.flatnonzero(scores >= floor[:, None])
             owners, others = np.divmod(found, scores.shape[1])
         else:
             flat = scores.T
+            if new:
+                floor = kth_best(_folded(flat, self._k), self._k)
             found = np.flatnonzero(flat >= floor)
             others, owners = np.divmod(found, flat.shape[1])
         picked = scores[owners, others]
@@ -338,6 +342,14 @@ class _Best:
         last = ranks == self._k - 1
         self._floor[owners[last]] = scores[order[last]]
         self._pending = 0
+
+
+def _folded(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """Give columns as rows, of some numbers only the greatest; k of them are k of the column."""
+    size = max(1, min(_FOLD, len(scores) // (2 * k)))
+    groups = len(scores) // size
+    greatest = scores[: groups * size].reshape(size, groups, -1).max(axis=0)
+    return np.ascontiguousarray(greatest.T)
 
 
 def _keys(owners: NDArray[np.int32], scores: NDArray[np.float32]) -> NDArray[np.int64]:
