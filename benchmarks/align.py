@@ -5,10 +5,10 @@ finds the same matches and, at 100,000 × 100,000 × 300, peaks below 1 GiB.
 
 The vectors are real ones (`--vectors`, an .npz with `vecs` or an .npy), repeated with noise of
 their own covariance, half as large, until there are enough; the other side is the same again with
-noise as large as they are, in another order. Every side is a new process, with as many threads as there are cores.
-FAISS and NumPy need the mean of the ten nearest both ways and then the greatest CSLS: three
-products of everything with everything, in blocks. FAISS finds the last as the greatest inner
-product of (2 x, -1) and (y, r).
+noise as large as they are, in another order. Every side is a new process, with as many threads as
+there are cores. FAISS and NumPy need the mean of the ten nearest both ways and then the greatest
+CSLS: three products of everything with everything, in blocks. FAISS finds the last as the greatest
+inner product of (2 x, -1) and (y, r).
 
     python benchmarks/align.py --rows 20000
 """
