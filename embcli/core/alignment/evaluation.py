@@ -4,6 +4,7 @@ Retrieval rules differ only in what is taken away from the cosine of each candid
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from embcli.core.alignment import Pairs
 from embcli.core.cosine import pair_cosines, unit32
 from embcli.core.csls import densities
 from embcli.core.maps import Map
-from embcli.core.matching import SLACK
+from embcli.core.matching import SLACK, THREADS
 from embcli.core.topk import DECIMALS
 from embcli.errors import InputError, UsageError
 
@@ -21,7 +22,9 @@ RETRIEVAL = ("nn", "isf", "csls")
 NEIGHBOURHOOD = 10
 TEMPERATURE = 30.0
 
-_FITTED = 256
+# How many pairs the temperature is fitted to, at least and at most.
+_FITTED = (32, 256)
+_NUMBERS_AT_ONCE = 1 << 24
 _BISECTIONS = 12
 _ROWS = 1024
 _COLUMNS = 4096
@@ -165,7 +168,8 @@ def fitted_temperature(
     source, target : float array, shape (n, dim) and (m, dim)
         All vectors of both sides, mapped.
     rows, columns : int64 array, shape (n_pairs,)
-        Which of them are pairs; of many, some hundred that lie evenly among them are taken.
+        Which of them are pairs; of many, 256 that lie evenly among them are taken, fewer
+        where there are more than 65,536 sources.
 
     Returns
     -------
@@ -177,7 +181,8 @@ def fitted_temperature(
     The log-likelihood is concave: its slope, the cosine of pairs less its expectation among all
     sources, is 0 at one temperature only, which is found by bisection.
     """
-    few = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _FITTED)).astype(np.int64))
+    most = max(_FITTED[0], min(_FITTED[1], _NUMBERS_AT_ONCE // len(source)))
+    few = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64))
     products = unit32(target[columns[few]]) @ unit32(source).T
     paired = float(products[np.arange(len(few)), rows[few]].mean())
     low, high = 0.0, float(np.log(1000))
@@ -220,22 +225,26 @@ def ranks(
     rows, columns, values = _best_gold(source, target, gold, penalties)
     left, right = unit32(source[rows]), unit32(target)
     taken = penalties.astype(np.float32)
-    above = np.ones(len(rows), np.int64)
-    for top in range(0, len(rows), _ROWS):
+    found = np.ones(len(rows), np.int64)
+
+    def count(top: int) -> None:
         part = slice(top, top + _ROWS)
         wanted = values[part, None].astype(np.float32)
         for first in range(0, len(target), _COLUMNS):
             scores = left[part] @ right[first : first + _COLUMNS].T
             scores -= taken[first : first + _COLUMNS]
             scores -= wanted
-            above[part] += np.count_nonzero(scores > SLACK, axis=1)
+            found[part] += np.count_nonzero(scores > SLACK, axis=1)
             near = np.flatnonzero(np.abs(scores, out=scores) <= SLACK)
             row, column = np.divmod(near, scores.shape[1])
             row, column = row + top, column + first
             rival = _values(source, target, rows[row], column, penalties)
             ahead = (rival > values[row]) | ((rival == values[row]) & (column < columns[row]))
-            np.add.at(above, row[ahead], 1)
-    return above
+            np.add.at(found, row[ahead], 1)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(count, range(0, len(rows), _ROWS)))
+    return found
 
 
 def _best_gold(
@@ -270,7 +279,8 @@ def _log_sums(
     """Sum exp(temperature · cosine) over all sources for every target; give the logarithms."""
     left, right = unit32(source), unit32(target)
     sums = np.full(len(target), -np.inf)
-    for first in range(0, len(target), _COLUMNS):
+
+    def add(first: int) -> None:
         part = slice(first, first + _COLUMNS)
         for top in range(0, len(source), _ROWS):
             scores = left[top : top + _ROWS] @ right[part].T
@@ -279,4 +289,7 @@ def _log_sums(
             scores -= peak
             total = np.exp(scores, out=scores).sum(axis=0, dtype=np.float64)
             sums[part] = np.logaddexp(sums[part], np.log(total) + peak)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(add, range(0, len(target), _COLUMNS)))
     return sums

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from embcli.core.alignment import Pairs
 from embcli.core.alignment.normalization import prepared
 from embcli.core.maps import Linear, Map, Transform
+from embcli.errors import UsageError
 
 # Directions with less of the greatest singular value are rounding, and whitening would blow it up.
 _RANK = 1e-6
@@ -38,6 +39,8 @@ def vecmap(
     ------
     InputError
         There are too few pairs.
+    UsageError
+        `reweight` is negative.
 
     Notes
     -----
@@ -50,6 +53,8 @@ def vecmap(
     with a multi-step framework of linear transformations. AAAI 2018. Steps S0 to S4 without the
     reduction of dimensions, S5, as in ``map_embeddings.py --supervised`` of the same authors.
     """
+    if not 0 <= reweight < np.inf:
+        raise UsageError(f"reweight is a number of at least 0, not {reweight}")
     widest = max(pairs.source.shape[1], pairs.target.shape[1])
     pairs.require(widest, "vecmap", "procrustes works")
     ready = prepared(pairs, normalize)

@@ -5,7 +5,7 @@ from scipy.stats import ortho_group
 from embcli.core.alignment import Pairs
 from embcli.core.alignment.evaluation import translation
 from embcli.core.alignment.vecmap import vecmap
-from embcli.errors import InputError
+from embcli.errors import InputError, UsageError
 
 
 def drawn(n, dim, seed):
@@ -62,6 +62,8 @@ def test_sides_may_differ_in_components(pairs):
 def test_too_few_pairs_are_refused(pairs):
     with pytest.raises(InputError, match="vecmap needs at least 8 pairs, and there are 7: procr"):
         vecmap(pairs.take(np.arange(7)))
+    with pytest.raises(UsageError, match="reweight is a number of at least 0, not -1"):
+        vecmap(pairs, reweight=-1)
 
 
 def test_a_component_that_never_varies_changes_nothing(pairs):
