@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.alignment import Pairs
-from embcli.core.alignment.evaluation import NEIGHBOURHOOD
+from embcli.core.alignment.retrieval import NEIGHBOURHOOD
 from embcli.core.cosine import unit
-from embcli.core.csls import csls, neighbours
+from embcli.core.csls import csls
 from embcli.core.maps import Linear, Map, Transform
+from embcli.core.neighbours import neighbours
 from embcli.errors import InputError, UsageError, counted
 
 SAMPLE = 2000
