@@ -96,7 +96,8 @@ Holdout = Annotated[
     typer.Option(
         "--holdout",
         min=0,
-        help="Share of the sources that is kept aside to measure with (2,000 at most).",
+        help="Share of the sources that is kept aside to measure with (2,000 at most; of fewer "
+        "than 500, several shares in turn).",
     ),
 ]
 Refine = Annotated[

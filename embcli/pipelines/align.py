@@ -12,7 +12,7 @@ import numpy as np
 from embcli.config import DEFAULT_DB
 from embcli.core.alignment import METHODS, Fit, Method, Pairs, method
 from embcli.core.maps import Map, Transform, Unit
-from embcli.errors import InputError, UsageError, counted
+from embcli.errors import InputError, ModelError, UsageError, counted
 from embcli.formats import Problem
 from embcli.pipelines.pairwise import Note
 from embcli.pipelines.sides import NONE, Paired, Side, open_sides, pair_up
@@ -25,6 +25,8 @@ RETRIEVALS = ("nn", "csls")
 REFINEMENTS = ("mutual", "self-learning")
 # Fewer held-out sources would say nothing.
 _LEAST_HELD_OUT = 10
+# Of few pairs a share is too small to tell methods apart: then several are held out in turn.
+_ENOUGH_HELD_OUT = 500
 # More say no more, and each is compared with all targets.
 _MOST_HELD_OUT = 2000
 # Sources that CSLS looks at around every candidate; see `measured`.
@@ -129,13 +131,21 @@ class Split:
     test: Pairs
 
     @classmethod
-    def of(cls, pairs: Pairs, share: float, seed: int) -> "Split":
-        """Keep a share of the sources aside, with all their pairs."""
-        sources = np.unique(pairs.rows)
-        count = min(round(len(sources) * share), _MOST_HELD_OUT)
-        chosen = np.random.default_rng(seed).permutation(sources)[:count]
-        aside = np.isin(pairs.rows, chosen)
-        return cls(pairs.take(~aside), pairs.take(aside))
+    def several(cls, pairs: Pairs, share: float, seed: int) -> "list[Split]":
+        """Keep a share of the sources aside, with all their pairs; of few pairs one after another.
+
+        Returns
+        -------
+        splits : list of Split
+            As many disjoint ones as make `_ENOUGH_HELD_OUT` sources together, or as there are.
+        """
+        sources = np.random.default_rng(seed).permutation(np.unique(pairs.rows))
+        size = min(round(len(sources) * share), _MOST_HELD_OUT)
+        if not size:
+            return [cls(pairs, pairs.take(np.zeros(len(pairs.rows), np.bool_)))]
+        count = min(-(-_ENOUGH_HELD_OUT // size), len(sources) // size)
+        masks = [np.isin(pairs.rows, sources[n * size : (n + 1) * size]) for n in range(count)]
+        return [cls(pairs.take(~aside), pairs.take(aside)) for aside in masks]
 
     @property
     def measurable(self) -> bool:
@@ -194,7 +204,7 @@ def measured(map: Map, split: Split, retrievals: Sequence[str] = RETRIEVALS) -> 
                 "retrieval": retrieval,
                 **{f"P@{k}": value for k, value in scores.precision.items()},
                 "MRR": scores.mrr,
-                "sources": scores.count,
+                "sources": len(scores.sources),
                 "candidates": len(test.target),
                 "around": len(test.source),
             }
@@ -287,10 +297,10 @@ def fit(
         note_coverage(paired, left, right, note)
         used = _selected(paired.pairs, plan, note)
         names = _methods(plan, paired.origin)
-        split = Split.of(used, plan.holdout, plan.seed)
+        splits = Split.several(used, plan.holdout, plan.seed)
         rows: list[Row] = []
-        if paired.origin != NONE and split.measurable:
-            rows = list(_compared(names, plan, split, note))
+        if paired.origin != NONE and splits[0].measurable:
+            rows = list(_compared(names, plan, splits, note))
             if not rows:
                 raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
         elif len(names) > 1:
@@ -379,16 +389,16 @@ def compare(
         if test is not None:
             gold = pair_up(left, right, test, on_problem)
             note_coverage(gold, left, right, note)
-            split = Split(used, gold.pairs)
+            splits = [Split(used, gold.pairs)]
         else:
-            split = Split.of(used, plan.holdout, plan.seed)
-            if not split.measurable:
+            splits = Split.several(used, plan.holdout, plan.seed)
+            if not splits[0].measurable:
                 raise InputError(
                     f"{counted(paired.covered, 'source')} with pairs are too few to hold "
                     f"{_LEAST_HELD_OUT} out",
                     hint="more pairs, --holdout .5, or --test FILE",
                 )
-        return list(_compared(names, plan, split, note, retrievals, unaligned=True))
+        return list(_compared(names, plan, splits, note, retrievals, unaligned=True))
 
 
 def note_coverage(paired: Paired, source: Side, target: Side, note: Note) -> None:
@@ -437,29 +447,43 @@ def _selected(pairs: Pairs, plan: Plan, note: Note) -> Pairs:
 def _compared(
     names: Sequence[str],
     plan: Plan,
-    split: Split,
+    splits: Sequence[Split],
     note: Note,
     retrievals: Sequence[str] = RETRIEVALS,
     unaligned: bool = False,
 ) -> Iterator[Row]:
-    if unaligned and split.train.source.shape[1] == split.train.target.shape[1]:
-        for row in measured(Map(Transform()), split, retrievals):
-            yield {"method": "none", **row, "pairs": 0, "two_sided": False, "seconds": 0.0}
+    first = splits[0].train
+    facts = {"pairs": len(first.rows), "splits": len(splits)}
+    if unaligned and first.source.shape[1] == first.target.shape[1]:
+        rows = [measured(Map(Transform()), split, retrievals) for split in splits]
+        for row in _together(rows):
+            yield {"method": "none", **row, **facts, "pairs": 0, "two_sided": False, "seconds": 0.0}
     for name in names:
         started = time.perf_counter()
         try:
-            map = fitter(name, plan)(split.train)
-        except (InputError, UsageError) as error:
+            maps = [fitter(name, plan)(split.train) for split in splits]
+        except (InputError, UsageError, ModelError) as error:
             if len(names) == 1:
                 raise
             note(f"{name}: {error.message}")
             continue
-        seconds = time.perf_counter() - started
-        for row in measured(map, split, retrievals):
-            yield {
-                "method": name, **row, "pairs": len(split.train.rows),
-                "two_sided": bool(map.target), "seconds": round(seconds, 3),
-            }  # fmt: skip
+        seconds = round((time.perf_counter() - started) / len(splits), 3)
+        each = [measured(map, split, retrievals) for map, split in zip(maps, splits, strict=True)]
+        two_sided = bool(maps[0].target)
+        for row in _together(each):
+            yield {"method": name, **row, **facts, "two_sided": two_sided, "seconds": seconds}
+
+
+def _together(each: Sequence[list[Row]]) -> Iterator[Row]:
+    """Average what was measured with several splits over all their sources."""
+    for rows in zip(*each, strict=True):
+        sources = sum(row["sources"] for row in rows)
+        figures = (name for name in rows[0] if name == "MRR" or name.startswith("P@"))
+        yield {
+            **rows[0],
+            **{name: sum(row[name] * row["sources"] for row in rows) / sources for name in figures},
+            "sources": sources,
+        }
 
 
 def _best(rows: Sequence[Row]) -> str:

@@ -197,7 +197,6 @@ class _Mapper:
     ) -> None:
         self._transform = transform.rounded()
         self._target = target
-        self._is_empty = not len(target)
         self._space: Recipe = map.space
         self._hash = map.hash.encode()
         self._report = report
@@ -211,8 +210,7 @@ class _Mapper:
         lost: dict[str, str] = {}
         while True:
             kept = [copy for copy in copies if copy.hash not in lost]
-            wanted = kept if self._is_empty else self._target.missing(kept)
-            missing = {copy.hash for copy in wanted} - vectors.keys()
+            missing = {copy.hash for copy in self._target.missing(kept)} - vectors.keys()
             self._map(batch, copies, starts, missing, vectors, lost)
             kept = [copy for copy in kept if copy.hash not in lost]
             written = self._target.write(kept, vectors)

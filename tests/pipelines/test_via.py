@@ -1,6 +1,7 @@
 """Searching a collection from another space, through maps."""
 
 import json
+import shutil
 import sqlite3
 
 import numpy as np
@@ -18,7 +19,7 @@ from embcli.pipelines.queries import QueryEncoder, QueryOptions
 from embcli.pipelines.ranking import Feedback, Ranking
 from embcli.pipelines.search import nearest
 from embcli.pipelines.via import find_via
-from tests.conftest import store_words
+from tests.conftest import ROOT, store_words
 from tests.models import tiny_bert
 
 QUERIES = ["vaccine against smallpox", "a storm at sea", "who walked on the moon?"]
@@ -63,11 +64,19 @@ def imported(name, ids, vectors):
         store.create_collection(name, recipe).add(records, vectors.astype(np.float32))
 
 
-@pytest.fixture
-def spaces(examples):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """Two collections of the same texts, "old" by static and "new" by hash."""
-    encode(examples / "corpus.jsonl", collection="old", model="static")
-    encode(examples / "corpus.jsonl", collection="new", model="hash")
+    path = tmp_path_factory.mktemp("made") / "embcli.db"
+    for collection, model in (("old", "static"), ("new", "hash")):
+        encode(ROOT / "examples" / "corpus.jsonl", db=path, collection=collection, model=model)
+    return path
+
+
+@pytest.fixture
+def spaces(made, home, examples):
+    """A copy of it."""
+    shutil.copyfile(made, home / "embcli.db")
 
 
 @pytest.fixture

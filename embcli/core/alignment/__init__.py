@@ -129,6 +129,17 @@ METHODS: dict[str, Method] = {
             "vecmap:vecmap",
             "whiten, rotate, re-weight, de-whiten (Artetxe et al. 2018)",
         ),
+        Method(
+            "mlp",
+            "mlp:mlp",
+            "a hidden layer on top of a linear map, InfoNCE loss (van den Oord et al. 2018)",
+            requires=("torch", "transformers"),
+        ),
+        Method(
+            "relative",
+            "relative:relative",
+            "cosines with anchors, which are pairs (Moschella et al. 2023)",
+        ),
     )
 }
 
