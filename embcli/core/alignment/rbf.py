@@ -217,8 +217,7 @@ def _normal_equations(network: _Network, rows: Singles, goals: Singles) -> tuple
 
 
 def _solved(squares: Floats, crossed: Floats, ridge: float) -> Floats:
-    found: Floats = np.linalg.solve(squares + ridge * np.eye(len(squares)), crossed)
-    return found
+    return np.asarray(np.linalg.solve(squares + ridge * np.eye(len(squares)), crossed), np.float64)
 
 
 def _ridge(regularization: float | str) -> float:
