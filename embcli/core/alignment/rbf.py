@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from embcli.core.alignment import Pairs
 from embcli.core.alignment.cca import mean_of, whitening
 from embcli.core.maps import Linear, Map, Residual, Shift, Transform, Unit
-from embcli.errors import UsageError
+from embcli.errors import InputError, UsageError
 
 _ROWS = 4096
 _SAMPLE = 2000
@@ -71,7 +71,7 @@ def rbf(
     Raises
     ------
     InputError
-        Too few pairs.
+        Too few pairs, or too few different vectors in them on the side that moves.
     UsageError
         An option is out of range.
 
@@ -97,6 +97,11 @@ def rbf(
     ridge = _ridge(regularization)
     sides = [(pairs.source, pairs.rows), (pairs.target, pairs.columns)]
     (fixed, wanted), (moved, given) = sides if toward == "source" else sides[::-1]
+    if (distinct := len(np.unique(given))) < _FEWEST:
+        raise InputError(
+            f"rbf needs at least {_FEWEST} different vectors to move, and the pairs have "
+            f"{distinct}: procrustes works with fewer"
+        )
     rng = np.random.default_rng(seed)
     there = _whitened(fixed[wanted], whiten)
     here = _whitened(moved[given], whiten_moved).then(Transform.of(Unit()))
