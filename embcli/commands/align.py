@@ -46,6 +46,13 @@ APPLIED = tuple(
     )
 )  # fmt: skip
 
+DISTANCES = (
+    Column("measure", "measure"),
+    Column("value", "value", right=True),
+    Column("meaning", "what it says", wrap=True),
+    Column("records", "n", right=True, show="{:,}".format),
+)
+
 app = typer.Typer(
     help="Fit maps between the spaces of two collections, measure them, apply them.",
     epilog=example(EXAMPLE),
@@ -436,6 +443,76 @@ def apply(
         row = {"collection": to, "map": name, "db": str(db), **asdict(report)}
         output.rows([row], APPLIED, "collection")
     raise typer.Exit(skipped.exit_code)
+
+
+@app.command(epilog=example("embcli align distance default hashed"))
+def distance(
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", help="A collection.", autocompletion=complete_collection),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B",
+            help="Another one, with records of the same ids.",
+            autocompletion=complete_collection,
+        ),
+    ],
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure",
+            help="cka, cka-debiased, rsa, rsa-pearson, neighbours, eigenvectors or "
+            "gromov-wasserstein; may be given several times. By default all of them.",
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int,
+        typer.Option("--neighbours", metavar="K", min=1, help="How many nearest to look at."),
+    ] = 10,
+    sample: Annotated[
+        int,
+        typer.Option(
+            "--sample",
+            metavar="N",
+            min=5,
+            max=10_000,
+            help="Of more records than this, measures that compare each with every other get so "
+            "many; Gromov–Wasserstein gets 500 at most, CKA gets all.",
+        ),
+    ] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the sample.")] = 0,
+    db: Db = DB,
+    db_b: Annotated[
+        Path | None, typer.Option("--db-b", help="The store of B, if it is another.")
+    ] = None,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Tell how alike two spaces are, by the records that both collections have.
+
+    No map is fitted, and dimensions may differ: what is compared is how the same records lie to
+    each other.
+    """
+    from embcli.pipelines.align_distance import align_distance
+
+    output = Output(format, out, quiet)
+    with output.progress("measures") as advance:
+        figures = align_distance(
+            a,
+            b,
+            measures=measure or (),
+            neighbours=neighbours,
+            sample=sample,
+            seed=seed,
+            db=db,
+            db_b=db_b,
+            note=output.note,
+            advance=advance,
+        )
+    output.rows(map(asdict, figures), DISTANCES, id="measure")
 
 
 @app.command(epilog=example("embcli align methods"))

@@ -198,7 +198,7 @@ class _Mapper:
         self._transform = transform.rounded()
         self._target = target
         self._space: Recipe = map.space
-        self._hash = map.hash.encode()
+        self._hash = map.hash
         self._report = report
         self._listeners = listeners
 
@@ -237,7 +237,7 @@ class _Mapper:
         ]
 
     def _origin(self, hash: str, sum: int) -> str:
-        content = b"mapped:%b:%b:%x" % (self._hash, hash.encode(), sum)
+        content = f"{self._hash}:{hash}:{sum:x}".encode()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     def _map(
