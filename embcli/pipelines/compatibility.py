@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,49 +49,44 @@ class Figure:
     per_query : dict of str to float64 array, shape (n_queries,)
         By ``new_to_old``, ``old_to_old`` and, where the new model's vectors are there,
         ``new_to_new``.
-    wins, ties, losses : int
-        For how many queries new→old is above, equal to and below old→old.
-    p_sign : float
-        Two-sided p-value of the exact sign test of wins and losses.
-    p_randomization : float
-        That of the paired randomization test, which takes sizes into account.
+    seed : int
+        Of the randomization test.
     """
 
     retrieval: str
     measure: str
     per_query: Mapping[str, NDArray[np.float64]]
-    wins: int
-    ties: int
-    losses: int
-    p_sign: float
-    p_randomization: float
-
-    @classmethod
-    def of(
-        cls, retrieval: str, measure: str, per_query: Mapping[str, NDArray[np.float64]], seed: int
-    ) -> "Figure":
-        """Hold the new queries on the old vectors against the old queries."""
-        differences = _differences(per_query)
-        wins, losses = int((differences > 0).sum()), int((differences < 0).sum())
-        return cls(
-            retrieval,
-            measure,
-            per_query,
-            wins,
-            len(differences) - wins - losses,
-            losses,
-            sign_test(wins, losses),
-            randomization_test(differences, seed).p,
-        )
+    seed: int = 0
 
     def value(self, system: str) -> float | None:
         """Give the mean over queries; None where the system is not there."""
         return float(self.per_query[system].mean()) if system in self.per_query else None
 
-    @property
+    @cached_property
     def differences(self) -> NDArray[np.float64]:
         """For every query, new→old less old→old."""
-        return _differences(self.per_query)
+        differences = self.per_query[CROSS] - self.per_query[OLD]
+        return np.where(np.abs(differences) < _ROUNDING, 0, differences)
+
+    @property
+    def wins(self) -> int:
+        """For how many queries new→old is above old→old."""
+        return int((self.differences > 0).sum())
+
+    @property
+    def losses(self) -> int:
+        """For how many queries it is below."""
+        return int((self.differences < 0).sum())
+
+    @property
+    def p_sign(self) -> float:
+        """Two-sided p-value of the exact sign test of wins and losses."""
+        return sign_test(self.wins, self.losses)
+
+    @cached_property
+    def p_randomization(self) -> float:
+        """Two-sided p-value of the paired randomization test, which takes sizes into account."""
+        return randomization_test(self.differences, self.seed).p
 
     @property
     def compatible(self) -> bool:
@@ -118,7 +114,7 @@ class Figure:
             "compatible": self.compatible,
             "update_gain": self.update_gain,
             "wins": self.wins,
-            "ties": self.ties,
+            "ties": len(self.differences) - self.wins - self.losses,
             "losses": self.losses,
             "p_sign": self.p_sign,
             "p_randomization": self.p_randomization,
@@ -243,7 +239,7 @@ def measure(
         }
         for name in MEASURES:
             values = {system: of_system[name] for system, of_system in by_system.items()}
-            figures.append(Figure.of(retrieval, name, values, seed))
+            figures.append(Figure(retrieval, name, values, seed))
     return figures
 
 
@@ -333,11 +329,6 @@ def _led(side: Transform, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return vectors
     blocks = (vectors[start : start + _ROWS] for start in range(0, len(vectors), _ROWS))
     return np.concatenate([side.apply(block) for block in blocks]).astype(np.float32, copy=False)
-
-
-def _differences(per_query: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    differences = per_query[CROSS] - per_query[OLD]
-    return np.where(np.abs(differences) < _ROUNDING, 0, differences)
 
 
 def _judged_queries(path: str | os.PathLike[str], graded: Judgments, note: Note) -> dict[str, str]:

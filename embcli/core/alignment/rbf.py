@@ -87,7 +87,7 @@ def rbf(
     parabolas cut off at 0, which a hidden layer of rectifiers is on the sphere. Leading stored
     vectors forward instead of queries back: V. Ramanujan, P. K. A. Vasu, A. Farhadi, O. Tuzel,
     H. Pouransari. Forward compatible training for large-scale embedding retrieval systems. CVPR
-    2022, with networks that the old model is trained for; nothing is trained again here.
+    2022, where something is stored beside old vectors for that end; here there is nothing.
     """
     if toward not in ("source", "target"):
         raise UsageError(f"toward is source or target, not {toward!r}")
