@@ -115,6 +115,16 @@ METHODS: dict[str, Method] = {
             "relaxed CSLS as the loss (Joulin et al. 2018)",
         ),
         Method(
+            "cca",
+            "cca:cca",
+            "canonical correlations, shrunk and weighted (Hotelling 1936)",
+        ),
+        Method(
+            "rbf",
+            "rbf:rbf",
+            "ridge on radial basis functions, bending one side (Broomhead & Lowe 1988)",
+        ),
+        Method(
             "vecmap",
             "vecmap:vecmap",
             "whiten, rotate, re-weight, de-whiten (Artetxe et al. 2018)",
