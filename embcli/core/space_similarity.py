@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from embcli.core.correlation import spearman
 from embcli.core.cosine import unit
 from embcli.core.matching import nearest
+from embcli.core.transport import pot
 from embcli.errors import InputError, counted
 
 Vectors = NDArray[np.floating]
@@ -175,8 +176,7 @@ def gromov_wasserstein(a: Vectors, b: Vectors) -> float:
     distance is half of this). D. Alvarez-Melis, T. Jaakkola. Gromov–Wasserstein alignment of word
     embedding spaces. EMNLP 2018.
     """
-    import ot  # type: ignore[import-untyped, unused-ignore]
-
+    ot = pot()
     _check(a, b)
     n = len(a)
     left, right = (1 - unit(side) @ unit(side).T for side in (a, b))

@@ -140,6 +140,14 @@ METHODS: dict[str, Method] = {
             "relative:relative",
             "cosines with anchors, which are pairs (Moschella et al. 2023)",
         ),
+        Method(
+            "ot",
+            "ot:ot",
+            "Gromov-Wasserstein coupling, then transport and rotation in turn "
+            "(Alvarez-Melis & Jaakkola 2018, Grave et al. 2019)",
+            paired=False,
+            requires=("ot", "align"),
+        ),
     )
 }
 
