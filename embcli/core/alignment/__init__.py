@@ -119,6 +119,18 @@ METHODS: dict[str, Method] = {
             "vecmap:vecmap",
             "whiten, rotate, re-weight, de-whiten (Artetxe et al. 2018)",
         ),
+        Method(
+            "unsupervised",
+            "unsupervised:unsupervised",
+            "words without pairs: self-learning from sorted similarities (Artetxe et al. 2018)",
+            paired=False,
+        ),
+        Method(
+            "mini-vec2vec",
+            "mini_vec2vec:mini_vec2vec",
+            "sentences without pairs: clusters, then closest points (Dar 2025)",
+            paired=False,
+        ),
     )
 }
 
