@@ -148,6 +148,18 @@ METHODS: dict[str, Method] = {
             paired=False,
             requires=("ot", "align"),
         ),
+        Method(
+            "unsupervised",
+            "unsupervised:unsupervised",
+            "words without pairs: self-learning from sorted similarities (Artetxe et al. 2018)",
+            paired=False,
+        ),
+        Method(
+            "mini-vec2vec",
+            "mini_vec2vec:mini_vec2vec",
+            "sentences without pairs: clusters, then closest points (Dar 2025)",
+            paired=False,
+        ),
     )
 }
 
