@@ -1,9 +1,9 @@
 """Mapping a whole collection, beside plain NumPy and beside copying it without a map.
 
-Claim: to map a collection of 384 components takes no more than 1.5 times the CPU seconds of copying it
-within the same store without a map, with texts, metadata, full-text index and codes; the same
-command again, which passes over what is there, no more than half; and memory does not grow with the
-collection.
+Claim: to map a collection of 384 components takes no more than 1.5 times the CPU seconds of copying
+it within the same store without a map, with texts, metadata, full-text index and codes; the same
+command again, which passes over what is there, no more than half; and memory does not grow with
+the collection.
 
 Processes take turns: `embcli align apply` from a collection into a new one, and once more; the same
 without a map, by the same functions that read and write; and NumPy, which maps a .npy file into

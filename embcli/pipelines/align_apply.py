@@ -33,7 +33,7 @@ class ApplyReport:
     mapped : int
         Of these, how many were mapped now.
     unchanged : int
-        How many were there already, mapped from the same vector.
+        How many were there already, mapped from the same vector or with one of the model itself.
     updated : int
         How many were there before with another vector, text, metadata or source.
     skipped : int
@@ -119,8 +119,8 @@ def apply_map(
 
     Notes
     -----
-    Mapped vectors never pass for a model's own: a text that is encoded into the same space later
-    gets its own vector, in the collection written here, too.
+    Mapped vectors never pass for a model's own. A text that is encoded into the same space later
+    gets the model's vector, in the collection written here, too; and what has that keeps it.
     """
     started = time.perf_counter()
     listeners = listeners or Listeners()
@@ -225,16 +225,23 @@ class _Mapper:
         self._report.updated += written.changed + written.refreshed
 
     def _copies(self, batch: Batch, starts: NDArray[np.int64]) -> list[_Copy]:
-        """Make the records; the hash of each names the map, the text and the vectors before it."""
+        """Make the records; the hash of each names the map, the text and the vectors before it.
+
+        What was encoded, rather than mapped, has the hash of its text, and stays.
+        """
         sums = np.add.reduceat(_checksums(batch.vectors), starts)
+        there = self._target.hashes(batch.ids)
         columns = zip(
             batch.ids, batch.texts, batch.metas, batch.sources, batch.hashes, sums.tolist(),
             strict=True,
         )  # fmt: skip
         return [
-            _Copy(id, text, {}, source, origin=self._origin(hash, sum), stored_meta=meta)
+            _Copy(
+                id, text, {}, source, stored_meta=meta,
+                origin=hash if there.get(id) == hash else self._origin(hash, sum),
+            )
             for id, text, meta, source, hash, sum in columns
-        ]
+        ]  # fmt: skip
 
     def _origin(self, hash: str, sum: int) -> str:
         content = f"{self._hash}:{hash}:{sum:x}".encode()
@@ -258,8 +265,8 @@ class _Mapper:
             chosen = batch.vectors if len(which) == len(copies) else batch.vectors[which]
         else:
             chosen = np.concatenate([batch.vectors[starts[row] : ends[row]] for row in which])
-        rows = self._transform.apply(chosen)
-        rows, wrong = self._usable(rows)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            rows, wrong = self._usable(self._transform.apply(chosen))
         start = 0
         for row in which:
             end = start + int(ends[row] - starts[row])
@@ -281,8 +288,7 @@ class _Mapper:
             infinite = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
             wrong |= dict.fromkeys(infinite, "a vector that is not finite")
         if self._space.normalized:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                rows = rows * (1 / np.sqrt(squares)).astype(np.float32)[:, None]
+            rows = rows * (1 / np.sqrt(squares)).astype(np.float32)[:, None]
         elif self._target.dtype == "float16":
             large = np.flatnonzero(np.abs(rows).max(axis=1) > _LARGEST_FLOAT16).tolist()
             wrong |= dict.fromkeys(large, "a vector that does not fit into float16")

@@ -234,7 +234,7 @@ def _named(
         models = ", ".join(sorted({repr(path[-1][1].model) for path in paths}))
         raise UsageError(
             f"--via {' --via '.join(names)} leads to several spaces ({models}), or in several ways",
-            hint="say which with --model, or name one map after the other",
+            hint="--model NAME, or fewer maps",
         )
     try:
         return _compose(store, paths[0], asked=True)

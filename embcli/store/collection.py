@@ -453,6 +453,10 @@ class Collection:
         """Look up where records came from; ids that are not there are left out."""
         return {id: old.source for id, old in self._stored_by_id(ids).items()}
 
+    def hashes(self, ids: Iterable[str]) -> dict[str, str]:
+        """Look up the hashes of what was encoded; ids that are not there are left out."""
+        return {id: old.hash for id, old in self._stored_by_id(ids).items()}
+
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch records in the order asked for.
 

@@ -266,8 +266,11 @@ class Segments:
             found = list(group)
             if len(found) > _FEW:
                 slots, which = np.array(found, np.int64).T
-                for of_span, block in self._read_slots(segment, slots % SLOTS):
-                    vectors[which[of_span]] = block
+                once, back = np.unique(slots % SLOTS, return_inverse=True)
+                several = np.empty((len(once), self._dim), np.float32)
+                for of_span, block in self._read_slots(segment, once):
+                    several[of_span] = block
+                vectors[which] = several[back]
                 continue
             with self._db.blob("segments", "vectors", segment) as blob:
                 for place, row in found:

@@ -451,6 +451,15 @@ def test_a_search_through_a_map_is_evaluated(maps, run, examples):
         )
 
 
+def test_a_collection_is_calibrated_for_its_own_model(maps, run):
+    words = ("calibrate", "examples/beir", "-c", "old", "-m", "hash")
+    with Store("embcli.db") as store:
+        store.maps.remove("two")
+    result = run(*words)
+    assert result.code == 2
+    assert "map 'ridge' leads there from 'hash', and a collection is calibrated" in result.err
+
+
 def test_via_on_the_command_line(maps, run):
     words = ("search", QUERIES[0], "-c", "old", "-k", "3")
     named = run(*words, "--via", "ridge")

@@ -590,3 +590,32 @@ def test_meta_survives_byte_for_byte(collection):
     collection.add([Record("r", "t", meta)], vectors(1))
     (stored,) = collection.get(["r"])
     assert json.dumps(stored.meta) == json.dumps(meta)
+
+
+def test_vectors_are_gathered_in_any_order_and_any_number_of_times(collection):
+    numbers = range(3000)
+    collection.add(records(*numbers), vectors(*numbers))
+    collection.delete([f"r{n}" for n in range(0, 3000, 3)])
+    _, places = collection.live()
+    expected = vectors(*(n for n in numbers if n % 3))
+    chosen = np.random.default_rng(0).integers(0, len(places), 500)
+    for which in (np.arange(len(places)), chosen, chosen[:5], np.array([7] * 20 + [3, 7])):
+        np.testing.assert_array_equal(collection.gather(places[which]), expected[which])
+
+
+def test_batches_are_all_records_in_order(collection):
+    numbers = range(2500)
+    collection.add(records(*numbers), vectors(*numbers))
+    collection.delete([f"r{n}" for n in range(100, 1400)])
+    kept = [n for n in numbers if not 100 <= n < 1400]
+    wanted = collection.filter("n > 50")
+    for size, passed, condition in ((300, kept, None), (7000, kept[51:], wanted)):
+        batches = list(collection.batches(size, condition))
+        assert [id for batch in batches for id in batch.ids] == [f"r{n}" for n in passed]
+        assert [json.loads(meta)["n"] for batch in batches for meta in batch.metas] == passed
+        np.testing.assert_array_equal(
+            np.concatenate([batch.vectors for batch in batches]), vectors(*passed)
+        )
+        assert {len(batch.ids) for batch in batches[:-1]} <= {size}
+    assert collection.hashes(["r0", "none"]) == {"r0": records(0)[0].hash}
+    assert batches[0].hashes[0] == records(51)[0].hash
