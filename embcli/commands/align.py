@@ -27,6 +27,7 @@ PANEL = "Work"
 ORDER = 17
 EXAMPLE = "embcli align fit --source hashed --target default --name upgrade"
 FITTING = "Fitting"
+COMPATIBILITY = "Backward compatibility"
 
 METHOD = Column("method", "method")
 VALUE = Column("value", "value", right=True)
@@ -46,6 +47,25 @@ APPLIED = tuple(
     )
 )  # fmt: skip
 
+COMPATIBLE = (
+    Column("retrieval", "retrieval"),
+    Column("measure", "measure"),
+    Column("new_to_old", "new→old", right=True),
+    Column("old_to_old", "old→old", right=True),
+    Column("new_to_new", "new→new", right=True, show=plain),
+    Column("compatible", "compatible"),
+    Column("update_gain", "gain", right=True, show=plain),
+    Column("wins", "+", right=True),
+    Column("losses", "−", right=True),
+    Column("p_sign", "p (sign)", right=True, show="{:.2g}".format),
+)
+LOSERS = (
+    Column("query_id", "query"),
+    Column("new_to_old", "new→old", right=True),
+    Column("old_to_old", "old→old", right=True),
+    Column("difference", "diff.", right=True),
+    Column("query", "text", share=3),
+)
 DISTANCES = (
     Column("measure", "measure"),
     Column("value", "value", right=True),
@@ -314,6 +334,52 @@ def eval_(
     geometry: Annotated[
         bool, typer.Option("--geometry", help="Show what the map does to angles and hubs instead.")
     ] = False,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            "--queries",
+            metavar="FILE",
+            help="Queries that the new model encodes, to search the old one's collection with.",
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
+    qrels: Annotated[
+        Path | None,
+        typer.Option(
+            "--qrels",
+            metavar="FILE",
+            help="Judgments of what is relevant to them, as BEIR or TREC have them.",
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
+    old: Annotated[
+        str | None,
+        typer.Option(
+            "--old",
+            help="The old model's collection; by default the map's target.",
+            autocompletion=complete_collection,
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
+    new: Annotated[
+        str | None,
+        typer.Option(
+            "--new",
+            help="The same records encoded by the new model, for what that would give.",
+            autocompletion=complete_collection,
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
+    losers: Annotated[
+        int | None,
+        typer.Option(
+            "--losers",
+            metavar="N",
+            min=1,
+            help="Show the N queries that lose most by nDCG@10 instead.",
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
     db: Db = DB,
     db_b: DbB = None,
     format: OutputFormat = None,
@@ -330,11 +396,40 @@ def eval_(
     With --geometry, rather how far the map is from a rotation, how much it changes cosines within
     the source, and how uneven neighbours are (hubness: skewness of k-occurrences, share of vectors
     that are nobody's neighbour).
+
+    With --queries and --qrels, how well queries of a new model find records in the collection of
+    an old one, against both models by themselves: whether the map makes them backward compatible
+    (no worse than old queries), how much of the gain of encoding anew it gives, queries won and
+    lost with the p-value of the sign test.
     """
-    from embcli.pipelines.align import evaluate
+    from embcli.pipelines.align import evaluate, evaluate_compatibility
 
     output = Output(format, out, quiet)
     skipped = SkippedLog()
+    if (queries is None) != (qrels is None):
+        raise UsageError("--queries and --qrels go together")
+    if queries is not None and qrels is not None:
+        report = evaluate_compatibility(
+            name,
+            old,
+            queries=queries,
+            judgments=qrels,
+            new=new,
+            db=db,
+            db_new=db_b,
+            note=output.note,
+            on_problem=skipped,
+        )
+        skipped.close()
+        if losers is not None:
+            output.rows(report.losers(losers), LOSERS, id="query_id")
+        else:
+            output.rows(report.rows(), COMPATIBLE, id="measure")
+            verdict = "is" if report.compatible else "is not"
+            output.summary(f"the new model {verdict} backward compatible through {name!r}")
+        raise typer.Exit(skipped.exit_code)
+    if old or new or losers:
+        raise UsageError("--old, --new and --losers need --queries and --qrels")
     scores, shape = evaluate(
         name,
         pairs,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from embcli.formats import Problem
 from embcli.pipelines.pairwise import Note
 from embcli.pipelines.sides import NONE, Paired, Side, open_sides, pair_up
 from embcli.store import Store, StoredMap
+
+if TYPE_CHECKING:
+    from embcli.pipelines.compatibility import Report
 
 AUTO = "auto"
 # Tried by "auto": what is best with few pairs, with many, and in between.
@@ -161,23 +164,23 @@ def fitter(name: str, plan: Plan) -> Callable[[Pairs], Map]:
         told["seed"] = plan.seed
     fit: Fit = partial(chosen.fit, **told)
     if plan.robust:
-        from embcli.core.alignment.robust import robust
-
-        fit = _robust(robust, fit)
-    if plan.refine is not None:
-        from embcli.core.alignment.refinement import refine
-
-        limit = {} if plan.rounds is None else {"rounds": plan.rounds}
-        fit = _refined(partial(refine, kind=plan.refine, seed=plan.seed, **limit), fit)
-    return fit
+        fit = _robust(fit, plan)
+    return _refined(fit, plan) if plan.refine is not None else fit
 
 
-def _robust(robust: Callable[..., Any], fit: Fit) -> Fit:
-    return lambda pairs: robust(pairs, fit).map
+def _robust(fit: Fit, plan: Plan) -> Fit:
+    from embcli.core.alignment.robust import robust
+
+    return lambda pairs: robust(pairs, fit, seed=plan.seed).map
 
 
-def _refined(refine: Callable[..., Any], fit: Fit) -> Fit:
-    return lambda pairs: refine(pairs, fit).map
+def _refined(fit: Fit, plan: Plan) -> Fit:
+    from embcli.core.alignment.refinement import refine
+
+    refining = partial(refine, kind=plan.refine or "mutual", seed=plan.seed)
+    if plan.rounds is not None:
+        refining = partial(refining, rounds=plan.rounds)
+    return lambda pairs: refining(pairs, fit).map
 
 
 def measured(map: Map, split: Split, retrievals: Sequence[str] = RETRIEVALS) -> list[Row]:
@@ -495,10 +498,15 @@ def _fitted(name: str, plan: Plan, pairs: Pairs, note: Note) -> tuple[Map, dict[
     map = fitter(name, plan)(pairs)
     if len(pairs.rows):
         return map, {}
-    from embcli.core.alignment.unsupervised import confidence
+    from embcli.core.alignment.confidence import confidence
 
     sure = confidence(pairs, map, seed=plan.seed)
-    return map, {"confidence": sure._asdict()}
+    note(
+        f"{'reliable' if sure.reliable else 'doubtful'}: mean CSLS of mutual nearest neighbours "
+        f"{sure.score:.3f}, {sure.ratio:.2f} times what chance gives ({sure.share:.0%} have one)"
+    )
+    facts = {**sure._asdict(), "ratio": sure.ratio, "reliable": sure.reliable}
+    return map, {"confidence": facts}
 
 
 def choose(
@@ -598,6 +606,46 @@ def evaluate(
         none = gold.pairs.take(np.zeros(gold.count, np.bool_))
         rows = measured(map.map, Split(none, gold.pairs), retrievals)
         return rows, _geometry(map.map, gold.pairs)
+
+
+def evaluate_compatibility(
+    name: str,
+    old: str | None = None,
+    *,
+    queries: str | os.PathLike[str],
+    judgments: str | os.PathLike[str],
+    new: str | None = None,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    db_new: str | os.PathLike[str] | None = None,
+    note: Note = lambda message: None,
+    on_problem: Callable[[Problem], None] = lambda problem: None,
+) -> "Report":
+    """Judge searches of an old model's collection with queries of a new one, through a map.
+
+    Parameters
+    ----------
+    name : str
+        The map; either of its ends may be the old one.
+    old : str, optional
+        By default the collection that was the map's target.
+    queries, judgments, new, db, db_new, note, on_problem
+        See `embcli.pipelines.compatibility.compatibility`.
+    """
+    from embcli.pipelines.compatibility import compatibility
+
+    with Store(db, readonly=True) as store:
+        stored = store.maps.get(name)
+        old = old or stored.fit.get("collections", {}).get("target")
+        if old is None:
+            raise UsageError(f"map {name!r} was not fitted here: give --old")
+        space = store.collection(old).recipe
+    map, new_space = stored.map, stored.source
+    if space.hash == stored.source.hash != stored.target.hash:
+        map, new_space = map.reversed(), stored.target
+    return compatibility(
+        map, new_space, old, queries=queries, judgments=judgments, new=new, db=db, db_new=db_new,
+        note=note, on_problem=on_problem,
+    )  # fmt: skip
 
 
 def _geometry(map: Map, pairs: Pairs) -> list[Row]:

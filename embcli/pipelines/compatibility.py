@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core import judged as measuring
-from embcli.core.alignment.evaluation import penalties
+from embcli.core.alignment.retrieval import penalties
 from embcli.core.judged import MEASURES, Judged
 from embcli.core.maps import Map, Transform
 from embcli.core.significance import randomization_test, sign_test
