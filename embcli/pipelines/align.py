@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 AUTO = "auto"
 # Tried by "auto": what is best with few pairs, with many, and in between.
 CANDIDATES = ("procrustes", "ridge", "vecmap", "cca")
+# The same without pairs; the second is for sentences.
+UNPAIRED = ("unsupervised", "mini-vec2vec")
 RETRIEVALS = ("nn", "csls")
 REFINEMENTS = ("mutual", "self-learning")
 # Fewer held-out sources would say nothing.
@@ -299,21 +301,8 @@ def fit(
         paired = pair_up(left, right, pairs, on_problem)
         note_coverage(paired, left, right, note)
         used = _selected(paired.pairs, plan, note)
-        names = _methods(plan, paired.origin)
-        splits = Split.several(used, plan.holdout, plan.seed)
-        rows: list[Row] = []
-        if paired.origin != NONE and splits[0].measurable:
-            rows = list(_compared(names, plan, splits, note))
-            if not rows:
-                raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
-        elif len(names) > 1:
-            names = [names[0]]
-            note(
-                f"too few pairs to hold any out: fitted by {names[0]}, without figures "
-                f"({counted(paired.covered, 'source')}; {_LEAST_HELD_OUT} must be held out)"
-            )
-        chosen = _best(rows) if rows else names[0]
-        map, confidence = _fitted(chosen, plan, used, note)
+        fitting = _without_pairs if paired.origin == NONE else _to_pairs
+        chosen, map, rows, confidence = fitting(plan, used, note)
     facts = {
         "options": parsed_options(method(chosen), plan.options) if plan.method != AUTO else {},
         "auto": plan.method == AUTO,
@@ -331,7 +320,7 @@ def fit(
         "held_out": next(
             (row for row in rows if row["method"] == chosen and row["retrieval"] == "csls"), None
         ),
-        **confidence,
+        "confidence": confidence,
     }
     with Store(db) as store, store.run("align fit", source, {"target": target, "map": name}):
         kept = store.maps.add(
@@ -426,15 +415,48 @@ def finished(map: Map, source: Side, target: Side) -> Map:
     return Map(map.source.then(unit)) if target.recipe.normalized else map
 
 
-def _methods(plan: Plan, origin: str) -> list[str]:
-    unpaired = [m.name for m in METHODS.values() if not m.paired]
-    if plan.method == AUTO:
-        return unpaired[:1] if origin == NONE else [n for n in CANDIDATES if n in METHODS]
-    if origin == NONE and plan.method not in unpaired:
-        raise UsageError(
-            f"method {plan.method!r} needs pairs", hint=f"--method {' or '.join(unpaired)}"
+def _to_pairs(plan: Plan, pairs: Pairs, note: Note) -> tuple[str, Map, list[Row], None]:
+    names = CANDIDATES if plan.method == AUTO else (plan.method,)
+    splits = Split.several(pairs, plan.holdout, plan.seed)
+    rows: list[Row] = []
+    if splits[0].measurable:
+        rows = list(_compared(names, plan, splits, note))
+        if not rows:
+            raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
+    elif plan.method == AUTO:
+        note(
+            f"{counted(len(np.unique(pairs.rows)), 'source')} are too few to hold "
+            f"{_LEAST_HELD_OUT} out: fitted by {names[0]}, without figures"
         )
-    return [plan.method]
+    chosen = _best(rows) if rows else names[0]
+    return chosen, fitter(chosen, plan)(pairs), rows, None
+
+
+def _without_pairs(
+    plan: Plan, pairs: Pairs, note: Note
+) -> tuple[str, Map, list[Row], dict[str, Any]]:
+    """Fit by one method after the other until the map is to be believed, or take the best."""
+    from embcli.core.alignment.confidence import confidence
+
+    able = [method.name for method in METHODS.values() if not method.paired]
+    if plan.method not in (AUTO, *able):
+        raise UsageError(
+            f"method {plan.method!r} needs pairs", hint=f"--method {' or '.join(able)}"
+        )
+    found = []
+    for name in UNPAIRED if plan.method == AUTO else (plan.method,):
+        map = fitter(name, plan)(pairs)
+        sure = confidence(pairs, map, seed=plan.seed)
+        found.append((sure.ratio, name, map, sure))
+        note(
+            f"{name}: {'reliable' if sure.reliable else 'doubtful'}; mean CSLS of mutual nearest "
+            f"neighbours {sure.score:.3f}, {sure.ratio:.2f} times what chance gives "
+            f"({sure.share:.0%} of {sure.vectors:,} have one)"
+        )
+        if sure.reliable:
+            break
+    ratio, name, map, sure = max(found, key=lambda each: each[0])
+    return name, map, [], {**sure._asdict(), "ratio": ratio, "reliable": sure.reliable}
 
 
 def _selected(pairs: Pairs, plan: Plan, note: Note) -> Pairs:
@@ -492,21 +514,6 @@ def _together(each: Sequence[list[Row]]) -> Iterator[Row]:
 def _best(rows: Sequence[Row]) -> str:
     """Name the method with the greatest MRR under CSLS; of equals the first tried."""
     return str(max((r for r in rows if r["retrieval"] == "csls"), key=lambda r: r["MRR"])["method"])
-
-
-def _fitted(name: str, plan: Plan, pairs: Pairs, note: Note) -> tuple[Map, dict[str, Any]]:
-    map = fitter(name, plan)(pairs)
-    if len(pairs.rows):
-        return map, {}
-    from embcli.core.alignment.confidence import confidence
-
-    sure = confidence(pairs, map, seed=plan.seed)
-    note(
-        f"{'reliable' if sure.reliable else 'doubtful'}: mean CSLS of mutual nearest neighbours "
-        f"{sure.score:.3f}, {sure.ratio:.2f} times what chance gives ({sure.share:.0%} have one)"
-    )
-    facts = {**sure._asdict(), "ratio": sure.ratio, "reliable": sure.reliable}
-    return map, {"confidence": facts}
 
 
 def choose(

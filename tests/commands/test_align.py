@@ -88,7 +88,7 @@ def test_few_pairs_leave_no_figures(run, two, home):
     (home / "few.txt").write_text("".join(f"s{i} e{i}\n" for i in range(20)))
     result = fit(run, pairs="few.txt")
     assert (result.code, result.out) == (0, "")
-    assert "too few pairs to hold any out: fitted by procrustes" in result.err
+    assert "20 sources are too few to hold 10 out: fitted by procrustes" in result.err
     assert info(run)["fit"]["held_out"] is None
 
 
