@@ -226,6 +226,48 @@ def test_methods(run):
     assert "Schönemann" in run("align", "methods", tty=True).out
 
 
+@pytest.fixture
+def upgrade(run, examples):
+    """The same texts by two models, and a map from the one to the other."""
+    for model, name in (("hash", "new"), ("static", "old")):
+        assert run("encode", examples / "beir" / "corpus.jsonl", "-m", model, "-c", name).code == 0
+    assert run("align", "fit", "-s", "new", "-t", "old", "-n", "up", "-M", "procrustes").code == 0
+    return ("--queries", examples / "beir" / "queries.jsonl",
+            "--qrels", examples / "beir" / "qrels" / "test.tsv")  # fmt: skip
+
+
+def test_backward_compatibility(run, upgrade):
+    result = run("align", "eval", "up", *upgrade, "--new", "new")
+    assert result.code == 0
+    row = next(r for r in result.rows if (r["retrieval"], r["measure"]) == ("nn", "nDCG@10"))
+    old = run("eval", "retrieval", "examples/beir", "-c", "old", "--measure", "nDCG@10").rows
+    new = run("eval", "retrieval", "examples/beir", "-c", "new", "--measure", "nDCG@10").rows
+    assert row["old_to_old"] == pytest.approx(old[0]["value"], abs=1e-6)
+    assert row["new_to_new"] == pytest.approx(new[0]["value"], abs=1e-6)
+    assert row["wins"] + row["ties"] + row["losses"] == 8
+    assert row["difference"] == pytest.approx(row["new_to_old"] - row["old_to_old"])
+    assert "backward compatible through 'up'" in result.err
+    through = run("eval", "retrieval", "examples/beir", "-c", "old", "--via", "up",
+                  "--measure", "nDCG@10").rows  # fmt: skip
+    assert row["new_to_old"] == pytest.approx(through[0]["value"], abs=1e-6)
+    losers = run("align", "eval", "up", *upgrade, "--losers", "2").rows
+    assert len(losers) <= 2
+    assert all(row["difference"] < 0 for row in losers)
+
+
+def test_a_map_is_judged_from_either_end(run, upgrade):
+    result = run("align", "eval", "up", *upgrade, "--old", "new", "--new", "old")
+    assert result.code == 0
+    forward = run("align", "eval", "up", *upgrade, "--new", "new").rows
+    assert result.rows[0]["old_to_old"] == forward[0]["new_to_new"]
+    assert result.rows[0]["new_to_new"] == forward[0]["old_to_old"]
+
+
+def test_options_of_compatibility_go_together(run, upgrade):
+    assert run("align", "eval", "up", *upgrade[:2]).code == 2
+    assert run("align", "eval", "up", "--new", "new").code == 2
+
+
 def test_words_of_two_languages(run, home, shared):
     """Real vectors: the figures that the project holds itself to."""
     folder = shared / "bli" / "es-en"
