@@ -27,6 +27,7 @@ PANEL = "Work"
 ORDER = 17
 EXAMPLE = "embcli align fit --source hashed --target default --name upgrade"
 FITTING = "Fitting"
+COMPATIBILITY = "Backward compatibility"
 
 METHOD = Column("method", "method")
 VALUE = Column("value", "value", right=True)
@@ -45,6 +46,32 @@ APPLIED = tuple(
         "collection", "map", "records", "mapped", "unchanged", "updated", "skipped", "seconds",
     )
 )  # fmt: skip
+
+COMPATIBLE = (
+    Column("retrieval", "retrieval"),
+    Column("measure", "measure"),
+    Column("new_to_old", "new→old", right=True),
+    Column("old_to_old", "old→old", right=True),
+    Column("new_to_new", "new→new", right=True, show=plain),
+    Column("compatible", "compatible"),
+    Column("update_gain", "gain", right=True, show=plain),
+    Column("wins", "+", right=True),
+    Column("losses", "−", right=True),
+    Column("p_sign", "p (sign)", right=True, show="{:.2g}".format),
+)
+LOSERS = (
+    Column("query_id", "query"),
+    Column("new_to_old", "new→old", right=True),
+    Column("old_to_old", "old→old", right=True),
+    Column("difference", "diff.", right=True),
+    Column("query", "text", share=3),
+)
+DISTANCES = (
+    Column("measure", "measure"),
+    Column("value", "value", right=True),
+    Column("meaning", "what it says", wrap=True),
+    Column("records", "n", right=True, show="{:,}".format),
+)
 
 app = typer.Typer(
     help="Fit maps between the spaces of two collections, measure them, apply them.",
@@ -307,6 +334,52 @@ def eval_(
     geometry: Annotated[
         bool, typer.Option("--geometry", help="Show what the map does to angles and hubs instead.")
     ] = False,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            "--queries",
+            metavar="FILE",
+            help="Queries that the new model encodes, to search the old one's collection with.",
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
+    qrels: Annotated[
+        Path | None,
+        typer.Option(
+            "--qrels",
+            metavar="FILE",
+            help="Judgments of what is relevant to them, as BEIR or TREC have them.",
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
+    old: Annotated[
+        str | None,
+        typer.Option(
+            "--old",
+            help="The old model's collection; by default the map's target.",
+            autocompletion=complete_collection,
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
+    new: Annotated[
+        str | None,
+        typer.Option(
+            "--new",
+            help="The same records encoded by the new model, for what that would give.",
+            autocompletion=complete_collection,
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
+    losers: Annotated[
+        int | None,
+        typer.Option(
+            "--losers",
+            metavar="N",
+            min=1,
+            help="Show the N queries that lose most by nDCG@10 instead.",
+            rich_help_panel=COMPATIBILITY,
+        ),
+    ] = None,
     db: Db = DB,
     db_b: DbB = None,
     format: OutputFormat = None,
@@ -323,11 +396,40 @@ def eval_(
     With --geometry, rather how far the map is from a rotation, how much it changes cosines within
     the source, and how uneven neighbours are (hubness: skewness of k-occurrences, share of vectors
     that are nobody's neighbour).
+
+    With --queries and --qrels, how well queries of a new model find records in the collection of
+    an old one, against both models by themselves: whether the map makes them backward compatible
+    (no worse than old queries), how much of the gain of encoding anew it gives, queries won and
+    lost with the p-value of the sign test.
     """
-    from embcli.pipelines.align import evaluate
+    from embcli.pipelines.align import evaluate, evaluate_compatibility
 
     output = Output(format, out, quiet)
     skipped = SkippedLog()
+    if (queries is None) != (qrels is None):
+        raise UsageError("--queries and --qrels go together")
+    if queries is not None and qrels is not None:
+        report = evaluate_compatibility(
+            name,
+            old,
+            queries=queries,
+            judgments=qrels,
+            new=new,
+            db=db,
+            db_new=db_b,
+            note=output.note,
+            on_problem=skipped,
+        )
+        skipped.close()
+        if losers is not None:
+            output.rows(report.losers(losers), LOSERS, id="query_id")
+        else:
+            output.rows(report.rows(), COMPATIBLE, id="measure")
+            verdict = "is" if report.compatible else "is not"
+            output.summary(f"the new model {verdict} backward compatible through {name!r}")
+        raise typer.Exit(skipped.exit_code)
+    if old or new or losers:
+        raise UsageError("--old, --new and --losers need --queries and --qrels")
     scores, shape = evaluate(
         name,
         pairs,
@@ -436,6 +538,76 @@ def apply(
         row = {"collection": to, "map": name, "db": str(db), **asdict(report)}
         output.rows([row], APPLIED, "collection")
     raise typer.Exit(skipped.exit_code)
+
+
+@app.command(epilog=example("embcli align distance default hashed"))
+def distance(
+    a: Annotated[
+        str,
+        typer.Argument(metavar="A", help="A collection.", autocompletion=complete_collection),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B",
+            help="Another one, with records of the same ids.",
+            autocompletion=complete_collection,
+        ),
+    ],
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--measure",
+            help="cka, cka-debiased, rsa, rsa-pearson, neighbours, eigenvectors or "
+            "gromov-wasserstein; may be given several times. By default all of them.",
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int,
+        typer.Option("--neighbours", metavar="K", min=1, help="How many nearest to look at."),
+    ] = 10,
+    sample: Annotated[
+        int,
+        typer.Option(
+            "--sample",
+            metavar="N",
+            min=5,
+            max=10_000,
+            help="Of more records than this, measures that compare each with every other get so "
+            "many; Gromov–Wasserstein gets 500 at most, CKA gets all.",
+        ),
+    ] = 2000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Draws the sample.")] = 0,
+    db: Db = DB,
+    db_b: Annotated[
+        Path | None, typer.Option("--db-b", help="The store of B, if it is another.")
+    ] = None,
+    format: OutputFormat = None,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> None:
+    """Tell how alike two spaces are, by the records that both collections have.
+
+    No map is fitted, and dimensions may differ: what is compared is how the same records lie to
+    each other.
+    """
+    from embcli.pipelines.align_distance import align_distance
+
+    output = Output(format, out, quiet)
+    with output.progress("measures") as advance:
+        figures = align_distance(
+            a,
+            b,
+            measures=measure or (),
+            neighbours=neighbours,
+            sample=sample,
+            seed=seed,
+            db=db,
+            db_b=db_b,
+            note=output.note,
+            advance=advance,
+        )
+    output.rows(map(asdict, figures), DISTANCES, id="measure")
 
 
 @app.command(epilog=example("embcli align methods"))

@@ -46,6 +46,29 @@ def paired_t_test(differences: NDArray[np.float64]) -> float | None:
     return 2 * float(stdtr(n - 1, -t))
 
 
+def sign_test(wins: int, losses: int) -> float:
+    """Compute the two-sided p-value of the exact sign test.
+
+    Were the systems alike, a pair that does not tie would be won as often as lost.
+
+    Parameters
+    ----------
+    wins, losses : int
+        Pairs that tie are left out.
+
+    Returns
+    -------
+    p : float
+        1 where there are neither.
+    """
+    n, fewer = wins + losses, min(wins, losses)
+    term, total = 1, 0
+    for count in range(fewer + 1):
+        total += term
+        term = term * (n - count) // (count + 1)
+    return min(1.0, total / (1 << max(n - 1, 0)))
+
+
 def randomization_test(
     differences: NDArray[np.float64], seed: int = 0, permutations: int = PERMUTATIONS
 ) -> Randomization:

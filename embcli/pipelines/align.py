@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,9 +18,14 @@ from embcli.pipelines.pairwise import Note
 from embcli.pipelines.sides import NONE, Paired, Side, open_sides, pair_up
 from embcli.store import Store, StoredMap
 
+if TYPE_CHECKING:
+    from embcli.pipelines.compatibility import Report
+
 AUTO = "auto"
 # Tried by "auto": what is best with few pairs, with many, and in between.
 CANDIDATES = ("procrustes", "ridge", "vecmap", "cca")
+# The same without pairs; the second is for sentences.
+UNPAIRED = ("unsupervised", "mini-vec2vec")
 RETRIEVALS = ("nn", "csls")
 REFINEMENTS = ("mutual", "self-learning")
 # Fewer held-out sources would say nothing.
@@ -161,23 +166,23 @@ def fitter(name: str, plan: Plan) -> Callable[[Pairs], Map]:
         told["seed"] = plan.seed
     fit: Fit = partial(chosen.fit, **told)
     if plan.robust:
-        from embcli.core.alignment.robust import robust
-
-        fit = _robust(robust, fit)
-    if plan.refine is not None:
-        from embcli.core.alignment.refinement import refine
-
-        limit = {} if plan.rounds is None else {"rounds": plan.rounds}
-        fit = _refined(partial(refine, kind=plan.refine, seed=plan.seed, **limit), fit)
-    return fit
+        fit = _robust(fit, plan)
+    return _refined(fit, plan) if plan.refine is not None else fit
 
 
-def _robust(robust: Callable[..., Any], fit: Fit) -> Fit:
-    return lambda pairs: robust(pairs, fit).map
+def _robust(fit: Fit, plan: Plan) -> Fit:
+    from embcli.core.alignment.robust import robust
+
+    return lambda pairs: robust(pairs, fit, seed=plan.seed).map
 
 
-def _refined(refine: Callable[..., Any], fit: Fit) -> Fit:
-    return lambda pairs: refine(pairs, fit).map
+def _refined(fit: Fit, plan: Plan) -> Fit:
+    from embcli.core.alignment.refinement import refine
+
+    refining = partial(refine, kind=plan.refine or "mutual", seed=plan.seed)
+    if plan.rounds is not None:
+        refining = partial(refining, rounds=plan.rounds)
+    return lambda pairs: refining(pairs, fit).map
 
 
 def measured(map: Map, split: Split, retrievals: Sequence[str] = RETRIEVALS) -> list[Row]:
@@ -296,21 +301,8 @@ def fit(
         paired = pair_up(left, right, pairs, on_problem)
         note_coverage(paired, left, right, note)
         used = _selected(paired.pairs, plan, note)
-        names = _methods(plan, paired.origin)
-        splits = Split.several(used, plan.holdout, plan.seed)
-        rows: list[Row] = []
-        if paired.origin != NONE and splits[0].measurable:
-            rows = list(_compared(names, plan, splits, note))
-            if not rows:
-                raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
-        elif len(names) > 1:
-            names = [names[0]]
-            note(
-                f"too few pairs to hold any out: fitted by {names[0]}, without figures "
-                f"({counted(paired.covered, 'source')}; {_LEAST_HELD_OUT} must be held out)"
-            )
-        chosen = _best(rows) if rows else names[0]
-        map, confidence = _fitted(chosen, plan, used, note)
+        fitting = _without_pairs if paired.origin == NONE else _to_pairs
+        chosen, map, rows, confidence = fitting(plan, used, note)
     facts = {
         "options": parsed_options(method(chosen), plan.options) if plan.method != AUTO else {},
         "auto": plan.method == AUTO,
@@ -328,7 +320,7 @@ def fit(
         "held_out": next(
             (row for row in rows if row["method"] == chosen and row["retrieval"] == "csls"), None
         ),
-        **confidence,
+        "confidence": confidence,
     }
     with Store(db) as store, store.run("align fit", source, {"target": target, "map": name}):
         kept = store.maps.add(
@@ -423,15 +415,48 @@ def finished(map: Map, source: Side, target: Side) -> Map:
     return Map(map.source.then(unit)) if target.recipe.normalized else map
 
 
-def _methods(plan: Plan, origin: str) -> list[str]:
-    unpaired = [m.name for m in METHODS.values() if not m.paired]
-    if plan.method == AUTO:
-        return unpaired[:1] if origin == NONE else [n for n in CANDIDATES if n in METHODS]
-    if origin == NONE and plan.method not in unpaired:
-        raise UsageError(
-            f"method {plan.method!r} needs pairs", hint=f"--method {' or '.join(unpaired)}"
+def _to_pairs(plan: Plan, pairs: Pairs, note: Note) -> tuple[str, Map, list[Row], None]:
+    names = CANDIDATES if plan.method == AUTO else (plan.method,)
+    splits = Split.several(pairs, plan.holdout, plan.seed)
+    rows: list[Row] = []
+    if splits[0].measurable:
+        rows = list(_compared(names, plan, splits, note))
+        if not rows:
+            raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
+    elif plan.method == AUTO:
+        note(
+            f"{counted(len(np.unique(pairs.rows)), 'source')} are too few to hold "
+            f"{_LEAST_HELD_OUT} out: fitted by {names[0]}, without figures"
         )
-    return [plan.method]
+    chosen = _best(rows) if rows else names[0]
+    return chosen, fitter(chosen, plan)(pairs), rows, None
+
+
+def _without_pairs(
+    plan: Plan, pairs: Pairs, note: Note
+) -> tuple[str, Map, list[Row], dict[str, Any]]:
+    """Fit by one method after the other until the map is to be believed, or take the best."""
+    from embcli.core.alignment.confidence import confidence
+
+    able = [method.name for method in METHODS.values() if not method.paired]
+    if plan.method not in (AUTO, *able):
+        raise UsageError(
+            f"method {plan.method!r} needs pairs", hint=f"--method {' or '.join(able)}"
+        )
+    found = []
+    for name in UNPAIRED if plan.method == AUTO else (plan.method,):
+        map = fitter(name, plan)(pairs)
+        sure = confidence(pairs, map, seed=plan.seed)
+        found.append((sure.ratio, name, map, sure))
+        note(
+            f"{name}: {'reliable' if sure.reliable else 'doubtful'}; mean CSLS of mutual nearest "
+            f"neighbours {sure.score:.3f}, {sure.ratio:.2f} times what chance gives "
+            f"({sure.share:.0%} of {sure.vectors:,} have one)"
+        )
+        if sure.reliable:
+            break
+    ratio, name, map, sure = max(found, key=lambda each: each[0])
+    return name, map, [], {**sure._asdict(), "ratio": ratio, "reliable": sure.reliable}
 
 
 def _selected(pairs: Pairs, plan: Plan, note: Note) -> Pairs:
@@ -489,16 +514,6 @@ def _together(each: Sequence[list[Row]]) -> Iterator[Row]:
 def _best(rows: Sequence[Row]) -> str:
     """Name the method with the greatest MRR under CSLS; of equals the first tried."""
     return str(max((r for r in rows if r["retrieval"] == "csls"), key=lambda r: r["MRR"])["method"])
-
-
-def _fitted(name: str, plan: Plan, pairs: Pairs, note: Note) -> tuple[Map, dict[str, Any]]:
-    map = fitter(name, plan)(pairs)
-    if len(pairs.rows):
-        return map, {}
-    from embcli.core.alignment.unsupervised import confidence
-
-    sure = confidence(pairs, map, seed=plan.seed)
-    return map, {"confidence": sure._asdict()}
 
 
 def choose(
@@ -598,6 +613,46 @@ def evaluate(
         none = gold.pairs.take(np.zeros(gold.count, np.bool_))
         rows = measured(map.map, Split(none, gold.pairs), retrievals)
         return rows, _geometry(map.map, gold.pairs)
+
+
+def evaluate_compatibility(
+    name: str,
+    old: str | None = None,
+    *,
+    queries: str | os.PathLike[str],
+    judgments: str | os.PathLike[str],
+    new: str | None = None,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    db_new: str | os.PathLike[str] | None = None,
+    note: Note = lambda message: None,
+    on_problem: Callable[[Problem], None] = lambda problem: None,
+) -> "Report":
+    """Judge searches of an old model's collection with queries of a new one, through a map.
+
+    Parameters
+    ----------
+    name : str
+        The map; either of its ends may be the old one.
+    old : str, optional
+        By default the collection that was the map's target.
+    queries, judgments, new, db, db_new, note, on_problem
+        See `embcli.pipelines.compatibility.compatibility`.
+    """
+    from embcli.pipelines.compatibility import compatibility
+
+    with Store(db, readonly=True) as store:
+        stored = store.maps.get(name)
+        old = old or stored.fit.get("collections", {}).get("target")
+        if old is None:
+            raise UsageError(f"map {name!r} was not fitted here: give --old")
+        space = store.collection(old).recipe
+    map, new_space = stored.map, stored.source
+    if space.hash == stored.source.hash != stored.target.hash:
+        map, new_space = map.reversed(), stored.target
+    return compatibility(
+        map, new_space, old, queries=queries, judgments=judgments, new=new, db=db, db_new=db_new,
+        note=note, on_problem=on_problem,
+    )  # fmt: skip
 
 
 def _geometry(map: Map, pairs: Pairs) -> list[Row]:

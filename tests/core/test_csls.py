@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from embcli.core import csls as module
 from embcli.core import matching
-from embcli.core.csls import csls, densities, greatest, neighbours
+from embcli.core import neighbours as blocks
+from embcli.core.csls import csls, densities
+from embcli.core.neighbours import neighbours
 from tests.conftest import SHARED
 
 
@@ -29,26 +31,13 @@ def two_sides(draw):
 
 @pytest.fixture(params=[7, 32, 2048])
 def block(request, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK", request.param)
+    for part in (module, blocks):
+        monkeypatch.setattr(part, "BLOCK", request.param)
     return request.param
 
 
 def by_sorting(scores, k):
     return -np.sort(-scores, axis=1)[:, :k]
-
-
-@settings(deadline=None, max_examples=40)
-@given(two_sides(), st.integers(1, 12), st.sampled_from([7, 32, 2048]))
-def test_neighbours_both_ways_are_those_of_a_full_sort(sides, k, size):
-    a, b = sides
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK", size)
-        of_a, of_b = neighbours(a, b, k)
-    for found, scores in ((of_a, cosines(a, b)), (of_b, cosines(b, a))):
-        np.testing.assert_allclose(found.cosines, by_sorting(scores, k), atol=1e-6)
-        reached = np.take_along_axis(scores, found.others, axis=1)
-        np.testing.assert_allclose(reached, found.cosines, atol=1e-6)
-        assert all(len(set(row)) == len(row) for row in found.others.tolist())
 
 
 @settings(deadline=None, max_examples=80)
@@ -60,7 +49,8 @@ def test_csls_is_brute_force(sides, k, size, width):
     r_b = by_sorting(scores.T, 3).mean(axis=1)
     values = 2 * scores - r_a[:, None] - r_b
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK", size)
+        patch.setattr(module, "BLOCK", size)
+        patch.setattr(blocks, "BLOCK", size)
         patch.setattr(module, "_WIDTH", width)
         found = csls(a, b, k, neighbourhood=3)
     k = min(k, len(b))
@@ -97,15 +87,6 @@ def test_of_equals_the_first(block):
     assert np.sort(of_a.others)[:, :3].tolist() == [[i, i + 40, i + 80] for i in range(40)]
     assert of_b.others[:, 0].tolist() == [*range(40)] * 3
     assert csls(a, b).columns.tolist() == [*range(40)]
-
-
-def test_greatest_products_at_any_length(block):
-    rng = np.random.default_rng(0)
-    a, b = (rng.normal(size=(n, 6)).astype(np.float32) for n in (50, 70))
-    b *= rng.uniform(0.1, 10, size=(70, 1)).astype(np.float32)
-    others, products = greatest(a, b, 4)
-    np.testing.assert_array_equal(others, np.argsort(-(a @ b.T), axis=1)[:, :4])
-    np.testing.assert_allclose(products, by_sorting(a @ b.T, 4), rtol=1e-5)
 
 
 def test_a_vector_of_zeros_is_near_nothing():

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import permutation_test, ttest_1samp, ttest_rel
+from scipy.stats import binomtest, permutation_test, ttest_1samp, ttest_rel
 
-from embcli.core.significance import paired_t_test, randomization_test
+from embcli.core.significance import paired_t_test, randomization_test, sign_test
 
 differences = st.lists(st.integers(-8, 8).map(lambda n: n / 8), min_size=2, max_size=12)
 
@@ -90,3 +90,10 @@ def test_too_few_pairs():
 
 def test_a_p_value_is_never_zero():
     assert randomization_test(np.ones(60), permutations=999).p == 1 / 1000
+
+
+@pytest.mark.parametrize("wins", [0, 1, 7, 40, 900])
+@pytest.mark.parametrize("losses", [0, 1, 8, 1000])
+def test_the_sign_test_is_scipys(wins, losses):
+    expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert sign_test(wins, losses) == pytest.approx(expected, rel=1e-9)

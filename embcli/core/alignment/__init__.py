@@ -115,6 +115,16 @@ METHODS: dict[str, Method] = {
             "relaxed CSLS as the loss (Joulin et al. 2018)",
         ),
         Method(
+            "cca",
+            "cca:cca",
+            "canonical correlations, shrunk and weighted (Hotelling 1936)",
+        ),
+        Method(
+            "rbf",
+            "rbf:rbf",
+            "ridge on radial basis functions, bending one side (Broomhead & Lowe 1988)",
+        ),
+        Method(
             "vecmap",
             "vecmap:vecmap",
             "whiten, rotate, re-weight, de-whiten (Artetxe et al. 2018)",
@@ -129,6 +139,26 @@ METHODS: dict[str, Method] = {
             "relative",
             "relative:relative",
             "cosines with anchors, which are pairs (Moschella et al. 2023)",
+        ),
+        Method(
+            "ot",
+            "ot:ot",
+            "Gromov-Wasserstein coupling, then transport and rotation in turn "
+            "(Alvarez-Melis & Jaakkola 2018, Grave et al. 2019)",
+            paired=False,
+            requires=("ot", "align"),
+        ),
+        Method(
+            "unsupervised",
+            "unsupervised:unsupervised",
+            "words without pairs: self-learning from sorted similarities (Artetxe et al. 2018)",
+            paired=False,
+        ),
+        Method(
+            "mini-vec2vec",
+            "mini_vec2vec:mini_vec2vec",
+            "sentences without pairs: clusters, then closest points (Dar 2025)",
+            paired=False,
         ),
     )
 }

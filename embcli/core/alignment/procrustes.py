@@ -7,8 +7,13 @@ from embcli.core.alignment import Pairs
 from embcli.core.alignment.normalization import prepared
 from embcli.core.maps import Linear, Map, Transform
 
+# Directions with less of the greatest singular value are rounding.
+_RANK = 1e-10
 
-def rotation(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDArray[np.float64]:
+
+def rotation(
+    source: NDArray[np.floating], target: NDArray[np.floating], power: float = 0.0
+) -> NDArray[np.float64]:
     """Rotate `source` onto `target` (orthogonal Procrustes).
 
     Minimises ``||source @ R - target||`` (Frobenius) over orthogonal R.
@@ -17,6 +22,8 @@ def rotation(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDAr
     ----------
     source, target : float array, shape (n_pairs, dim_source) and (n_pairs, dim_target)
         Row i of each is the same thing. Not modified.
+    power : float
+        See `procrustes`.
 
     Returns
     -------
@@ -37,11 +44,17 @@ def rotation(source: NDArray[np.floating], target: NDArray[np.floating]) -> NDAr
     P. Schönemann. A generalized solution of the orthogonal Procrustes problem. Psychometrika 1966.
     """
     covariance = np.asarray(source.T, np.float64) @ np.asarray(target, np.float64)
-    left, _, right = np.linalg.svd(covariance, full_matrices=False)
-    return np.asarray(left @ right)
+    left, values, right = np.linalg.svd(covariance, full_matrices=False)
+    some = values > _RANK * values[0]
+    if power == 0 or not some.any():
+        return np.asarray(left @ right)
+    weights = np.where(some, np.where(some, values / values[0], 1.0) ** power, 0.0)
+    return np.asarray(left * weights @ right)
 
 
-def procrustes(pairs: Pairs, *, normalize: str = "unit,center,unit", scale: bool = False) -> Map:
+def procrustes(
+    pairs: Pairs, *, normalize: str = "unit,center,unit", scale: bool = False, power: float = 0.0
+) -> Map:
     """Fit an orthogonal map to pairs, see `rotation`.
 
     Parameters
@@ -53,6 +66,11 @@ def procrustes(pairs: Pairs, *, normalize: str = "unit,center,unit", scale: bool
     scale : bool
         Also fit one factor for all vectors, ``tr(target.T @ mapped) / ||mapped||²``, the least
         squares one [1]_. Cosines are the same without.
+    power : float
+        Weigh every direction with this power of its singular value, which says how much pairs
+        vary together there: ``U · S^power · V'``. 0 is the orthogonal map. A little below 0, such
+        as -0.1, directions in which everything is alike count less; nothing is known of those
+        that pairs do not have, and they count nothing.
 
     References
     ----------
@@ -62,7 +80,7 @@ def procrustes(pairs: Pairs, *, normalize: str = "unit,center,unit", scale: bool
     pairs.require(1, "procrustes")
     ready = prepared(pairs, normalize)
     source, target = ready.pairs.source[pairs.rows], ready.pairs.target[pairs.columns]
-    turn = rotation(source, target)
+    turn = rotation(source, target, power)
     if scale:
         mapped = source @ turn
         spread = float(np.vdot(mapped, mapped))

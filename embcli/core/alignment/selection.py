@@ -12,6 +12,7 @@ _STALE = 64
 _ROUNDS = 25
 # Rows that have to be near to a chosen one.
 _COVERED = 2000
+_TIE = 1e-3
 
 
 def select(
@@ -150,16 +151,18 @@ def _facility(
     )
     chosen: list[int] = []
     while len(chosen) < k:
-        while True:
-            foremost = np.argpartition(-bounds, min(_STALE, len(rows) - 1))[:_STALE]
-            fresh = gains(foremost)
-            bounds[foremost] = np.where(np.isfinite(bounds[foremost]), fresh, -np.inf)
-            first = int(bounds.argmax())
-            if first in foremost:
-                break
-        chosen.append(first)
-        best = np.maximum(best, some @ rows[first])
-        bounds[first] = -np.inf
+        current = np.zeros(len(rows), bool)
+        # Two rows that are nearest to each other add the same: the first one, whatever rounding
+        # says.
+        while not current[best_of := np.flatnonzero(bounds >= bounds.max() - _TIE)].all():
+            foremost = np.argpartition(-bounds, min(_STALE, len(rows)) - 1)[:_STALE]
+            stale = np.union1d(foremost, best_of)
+            stale = stale[~current[stale] & np.isfinite(bounds[stale])]
+            bounds[stale] = gains(stale)
+            current[stale] = True
+        chosen.append(int(best_of[0]))
+        best = np.maximum(best, some @ rows[chosen[-1]])
+        bounds[chosen[-1]] = -np.inf
     return np.array(chosen)
 
 

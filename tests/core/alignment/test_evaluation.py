@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
-from embcli.core.alignment import Pairs, evaluation
-from embcli.core.alignment.evaluation import fitted_temperature, penalties, ranks, translation
+from embcli.core.alignment import Pairs, evaluation, retrieval
+from embcli.core.alignment.evaluation import ranks, translation
 from embcli.core.alignment.procrustes import procrustes
+from embcli.core.alignment.retrieval import fitted_temperature, penalties
 from embcli.core.maps import Linear, Map, Transform
 from embcli.errors import InputError, UsageError
 
@@ -22,9 +23,9 @@ def cosines(a, b):
     return (a @ b.T).round(9)
 
 
-def taken(scores, retrieval):
+def taken(scores, rule):
     """Penalties as the papers have them."""
-    match retrieval:
+    match rule:
         case "nn":
             return np.zeros(scores.shape[1])
         case "csls":
@@ -47,15 +48,16 @@ def lookups(draw):
 
 @settings(deadline=None, max_examples=60)
 @given(lookups(), st.sampled_from(["nn", "isf", "csls"]), st.sampled_from([5, 4096]))
-def test_ranks_are_those_of_a_full_sort(lookup, retrieval, size):
+def test_ranks_are_those_of_a_full_sort(lookup, rule, size):
     pairs, gold = lookup
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "_COLUMNS", size)
-        patch.setattr(evaluation, "_ROWS", size)
-        found = translation(IDENTITY, pairs, gold, retrieval=retrieval, ks=(1, 3))
-        own = penalties(pairs.source, pairs.target, retrieval)
+        for module in (evaluation, retrieval):
+            patch.setattr(module, "_COLUMNS", size)
+            patch.setattr(module, "_ROWS", size)
+        found = translation(IDENTITY, pairs, gold, retrieval=rule, ks=(1, 3))
+        own = penalties(pairs.source, pairs.target, rule)
     scores = cosines(pairs.source, pairs.target)
-    np.testing.assert_allclose(own, taken(scores, retrieval), atol=1e-6)
+    np.testing.assert_allclose(own, taken(scores, rule), atol=1e-6)
     expected = []
     for row in np.unique(gold[0]):
         order = np.argsort(-(scores[row] - own).round(9), kind="stable")

@@ -7,7 +7,7 @@ from embcli.core.alignment.geometry import geometry, hubness, orthogonality_erro
 from embcli.core.alignment.procrustes import procrustes
 from embcli.core.alignment.ridge import ridge
 from embcli.core.maps import Linear, Map, Shift, Transform
-from embcli.errors import UsageError
+from embcli.errors import InputError, UsageError
 
 
 @pytest.fixture
@@ -46,6 +46,8 @@ def test_the_distortion_is_that_of_all_pairs_of_a_sample(pairs):
     assert few.distortion == pytest.approx(expected, rel=0.1)
     with pytest.raises(UsageError, match="fewer than 2"):
         geometry(stretch, pairs, sample=1)
+    with pytest.raises(InputError, match="no angles between 1 vector of the source and 300 of"):
+        geometry(stretch, pairs._replace(source=pairs.source[:1]))
 
 
 def test_hubness_is_the_skewness_of_occurrences():

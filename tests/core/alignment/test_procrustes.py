@@ -72,3 +72,19 @@ def test_words_are_translated(bli, retrieval, least):
     found = translation(procrustes(bli.pairs), bli.pairs, bli.gold, retrieval=retrieval)
     assert len(found.ranks) == 393
     assert found.precision[1] >= least - 1e-3
+
+
+def test_the_power_weighs_directions():
+    x, y = drawn(200, 8), drawn(200, 6, seed=1)
+    left, values, right = np.linalg.svd(x.T.astype(float) @ y, full_matrices=False)
+    found = rotation(x, y, -0.5)
+    np.testing.assert_allclose(found, left * (values / values[0]) ** -0.5 @ right, atol=1e-6)
+    np.testing.assert_allclose(rotation(x, y, 1e-12), rotation(x, y), atol=1e-9)
+    fitted = procrustes(paired(x, y), normalize="none", power=-0.5)
+    np.testing.assert_allclose(matrix(fitted), found, atol=1e-9)
+
+
+def test_directions_that_pairs_do_not_have_weigh_nothing():
+    x, y = drawn(3, 8), drawn(3, 8, seed=1)
+    assert np.linalg.matrix_rank(rotation(x, y, -0.1), tol=1e-6) == 3
+    assert np.linalg.matrix_rank(rotation(x, y)) == 8

@@ -4,7 +4,7 @@ import pytest
 from embcli.core.alignment import Pairs
 from embcli.core.alignment.relative import relative
 from embcli.errors import InputError, UsageError
-from tests.core.alignment.spaces import english_and_french, found, spanish_and_english
+from tests.core.alignment.spaces import found, spanish_and_english
 
 
 def spaces(n=80, dims=(6, 9)):
@@ -73,12 +73,11 @@ def test_too_few_pairs():
 
 def test_words_of_two_languages(shared):
     pairs, others = spanish_and_english(shared)
-    assert found(relative(pairs), others) > 0.69  # measured: .715
-    drawn = [found(relative(pairs, anchors=100, choice="random", seed=i), others) for i in range(3)]
-    assert found(relative(pairs, anchors=100), others) > np.mean(drawn)
-
-
-def test_sentences_of_two_languages(shared):
-    pairs, others = english_and_french(shared, 1000)
-    unaligned = 0.330  # by CSLS, see the figures beside the data
-    assert found(relative(pairs), others) > unaligned + 0.2
+    drawn = [
+        found(relative(pairs, anchors=100, choice="random", seed=seed), others, csls=False)
+        for seed in range(3)
+    ]
+    chosen = found(relative(pairs, anchors=100), others, csls=False)
+    assert chosen > np.mean(drawn) + 0.03
+    # Measured: .522 on average, .618, .667; with all 2,000 anchors and CSLS .715.
+    assert found(relative(pairs), others, csls=False) > max(chosen, 0.64)

@@ -5,7 +5,7 @@ from scipy.stats import ortho_group
 from embcli.core.alignment import Pairs
 from embcli.core.alignment.evaluation import translation
 from embcli.core.alignment.vecmap import vecmap
-from embcli.errors import InputError
+from embcli.errors import InputError, UsageError
 
 
 def drawn(n, dim, seed):
@@ -59,12 +59,20 @@ def test_sides_may_differ_in_components(pairs):
     assert fitted.target.dims == (5, 5)
 
 
-def test_what_cannot_be_whitened_is_refused(pairs):
+def test_too_few_pairs_are_refused(pairs):
     with pytest.raises(InputError, match="vecmap needs at least 8 pairs, and there are 7: procr"):
         vecmap(pairs.take(np.arange(7)))
-    flat = pairs._replace(source=np.hstack([pairs.source[:, :4]] * 2))
-    with pytest.raises(InputError, match="all 8 components, and these vary in 4"):
-        vecmap(flat, normalize="none")
+    with pytest.raises(UsageError, match="reweight is a number of at least 0, not -1"):
+        vecmap(pairs, reweight=-1)
+
+
+def test_a_component_that_never_varies_changes_nothing(pairs):
+    wider = pairs._replace(source=np.pad(pairs.source, ((0, 0), (0, 2))))
+    scores = []
+    for some in (pairs, wider):
+        fitted = vecmap(some, normalize="none")
+        scores.append(fitted.source.apply(some.source) @ fitted.target.apply(some.target).T)
+    np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize(("retrieval", "least"), [("nn", 0.776), ("csls", 0.786)])
