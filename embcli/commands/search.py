@@ -178,7 +178,7 @@ def command(
     search: the best K of the records that pass are found, not those of the best K that pass.
 
     With --via the collection is searched by another model, through a map between the two: embcli
-    align fit makes them.
+    align fit makes them. --like then names a record of a collection at the other end.
 
     With --lexical scores are BM25, with --hybrid a weighted mean of both, and --threshold is not
     for them. --mmr and --relevant choose among the 100 best, or twice K, and leave the scores as

@@ -214,8 +214,8 @@ def _named(
     names: Sequence[str],
     model: str | None,
 ) -> Via:
-    for name in names:
-        store.maps.get(name)
+    for name in set(names) - {edge.name for edge in edges}:
+        store.maps.get(name)  # which says what there is instead
     space = collection.recipe
     own = [edge for edge in edges if edge.name in names]
     paths = [
