@@ -205,7 +205,7 @@ def retrieval_sets(folder: Path, ways: Sequence[Way]) -> None:
     for title, forward in (("MiniLM in static", True), ("static in MiniLM", False)):
         print(f"\n| nDCG@10, {title} | {' | '.join(SETS)} |\n|---|{'---|' * len(SETS)}")
         rows: dict[str, list[str]] = {}
-        for case, further in loaded.values():
+        for name, (case, further) in loaded.items():
             both = case if forward else case.reversed()
             fragments = None if forward else Vectors(further.new, further.old)
             cells: dict[str, str] = {}
@@ -214,9 +214,9 @@ def retrieval_sets(folder: Path, ways: Sequence[Way]) -> None:
                 new, old = figure.value(CROSS), figure.value(OLD)
                 cells["old→old"], cells["new→new"] = f"{old:.4f}", f"{figure.value(NEW):.4f}"
                 cells[label] = f"{new:.4f} ({new / old:.0%})"
-            print(cells, file=sys.stderr)
             for label, cell in cells.items():
                 rows.setdefault(label, []).append(cell)
+            print(f"{title}, {name}: done", file=sys.stderr)
         for label, of_sets in rows.items():
             print(f"| {label} | {' | '.join(of_sets)} |", flush=True)
 
