@@ -106,6 +106,19 @@ METHODS: dict[str, Method] = {
             paired=False,
             requires=("ot", "align"),
         ),
+        Method(
+            "structure",
+            "structure:structure",
+            "least squares that keeps similarities within each space, for few pairs "
+            "(after Gröger et al. 2025)",
+            requires=("scipy", "align"),
+        ),
+        Method(
+            "simplex",
+            "simplex:simplex",
+            "classes onto the vertices of a regular simplex, for pairs of one class "
+            "(after Pernici et al. 2021)",
+        ),
     )
 }
 
