@@ -47,6 +47,7 @@ READERS = [
 @pytest.fixture
 def stored(run, examples):
     assert run("encode", "examples/corpus.jsonl").code == 0
+    assert run("encode", "examples/corpus.jsonl", "-c", "hashed", "-m", "hash").code == 0
 
 
 def test_every_module_in_commands_is_a_command():

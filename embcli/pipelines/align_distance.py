@@ -127,15 +127,17 @@ def align_distance(
     Raises
     ------
     UsageError
-        There is no such measure, or the sample is too large: at most 10,000 records.
+        There is no such measure, or the sample is not of 5 to 10,000 records.
     InputError
         Too few records are in both.
     ModelError
         A measure was asked for whose package is not installed.
     StoreError
     """
-    if not 1 <= sample <= LARGEST:
-        raise UsageError(f"--sample must lie between 1 and {LARGEST:,}, not be {sample:,}")
+    if not similarity.FEWEST <= sample <= LARGEST:
+        raise UsageError(
+            f"--sample must lie between {similarity.FEWEST} and {LARGEST:,}, not be {sample:,}"
+        )
     for name in measures:
         if name not in MEASURES:
             raise UsageError(f"no measure {name!r} (there are: {', '.join(MEASURES)})")
@@ -153,6 +155,8 @@ def align_distance(
             f"measures that compare every record with every other are made of {sample:,} of "
             f"{n:,} records, seed {seed}; --sample takes more"
         )
+    if "gromov-wasserstein" in chosen and min(n, sample) > MATCHED:
+        note(f"gromov-wasserstein is made of {MATCHED:,} of {n:,} records, seed {seed}")
     figures = []
     for number, name in enumerate(chosen):
         measure = MEASURES[name]

@@ -1,5 +1,6 @@
 import csv
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,16 @@ def test_a_sample_is_said_and_seeded(run, spaces):
     assert other["rsa"] != values(result)["rsa"]
     assert run(*words, "--measure", "cka").err == ""
     assert run(*words, "-q").err == ""
+
+
+def test_the_cubic_measure_gets_fewer_and_says_so(run, spaces, monkeypatch):
+    monkeypatch.setattr(align_distance, "MATCHED", 40)
+    measures = dict(align_distance.MEASURES)
+    measures["gromov-wasserstein"] = replace(measures["gromov-wasserstein"], most=40)
+    monkeypatch.setattr(align_distance, "MEASURES", measures)
+    result = run("align", "distance", "a", "other", "--measure", "gromov-wasserstein")
+    assert "gromov-wasserstein is made of 40 of 120 records, seed 0" in result.err
+    assert result.rows[0]["records"] == 40
 
 
 def test_only_shared_ids_count(run, spaces):

@@ -141,6 +141,19 @@ METHODS: dict[str, Method] = {
             "cosines with anchors, which are pairs (Moschella et al. 2023)",
         ),
         Method(
+            "structure",
+            "structure:structure",
+            "least squares that keeps similarities within each space, for few pairs "
+            "(after Gröger et al. 2025)",
+            requires=("scipy", "align"),
+        ),
+        Method(
+            "simplex",
+            "simplex:simplex",
+            "classes onto the vertices of a regular simplex, for pairs of one class "
+            "(after Pernici et al. 2021)",
+        ),
+        Method(
             "ot",
             "ot:ot",
             "Gromov-Wasserstein coupling, then transport and rotation in turn "

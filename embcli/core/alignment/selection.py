@@ -55,7 +55,7 @@ def select(
 
     Notes
     -----
-    ``medoids`` takes O(sample · k · dim) a round, ``facility`` O(n · 2,000 · dim) in all; neither
+    ``medoids`` takes O(sample · k · dim) a round, ``facility`` O(n · 2,000 · dim) at first; neither
     holds more than a block of cosines. The greedy choice of ``facility`` has at least 1 - 1/e of
     the greatest sum; gains that can only fall are recomputed for the foremost candidates alone.
 
