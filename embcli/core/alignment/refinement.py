@@ -151,7 +151,10 @@ def learn_from_itself(
     fitted = start
     for keep in _KEEP:
         for _ in range(rounds):
-            a, b = unit32(fitted.source.apply(head.source)), unit32(fitted.target.apply(head.target))
+            a, b = (
+                unit32(fitted.source.apply(head.source)),
+                unit32(fitted.target.apply(head.target)),
+            )
             found = drop_out(a, b, keep, rng)
             fitted = fit(head._replace(rows=found.rows, columns=found.columns))
     return fitted
