@@ -43,6 +43,18 @@ def complete_collection(ctx: Any) -> list[str]:
         return []
 
 
+def complete_map(ctx: Any) -> list[str]:
+    """Offer the maps of the store named on the command line so far."""
+    from embcli.errors import EmbcliError
+    from embcli.store import Store
+
+    try:
+        with Store(ctx.params.get("db") or DEFAULT_DB, readonly=True) as store:
+            return [ends.name for ends in store.maps.ends()]
+    except EmbcliError:
+        return []
+
+
 def complete_model() -> list[str]:
     """Offer the models there are."""
     from embcli.encoders import MODELS
@@ -124,6 +136,18 @@ TrustRemoteCode = Annotated[
     typer.Option(
         "--trust-remote-code",
         help="Run code that comes with the model.",
+        rich_help_panel=MODEL,
+    ),
+]
+
+Via = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--via",
+        metavar="MAP",
+        help="Go through this map, from another model to the collection; give several for a "
+        "chain. Without it, --model finds the way if there is only one.",
+        autocompletion=complete_map,
         rich_help_panel=MODEL,
     ),
 ]

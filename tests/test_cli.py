@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
@@ -67,8 +68,31 @@ def test_every_command_is_documented(run, path):
     assert f"`embcli {' '.join(path)}" in (ROOT / "README.md").read_text()
 
 
+@pytest.fixture
+def aligned(run, stored):
+    """Two models' vectors of the same texts, a map between them, and one that goes on."""
+    from embcli import Recipe, Store
+    from embcli.core.maps import Linear, Map, Transform
+
+    assert run("encode", "examples/corpus.jsonl", "-m", "hash", "-c", "hashed").code == 0
+    assert run(
+        "align", "fit", "-s", "hashed", "-t", "default", "-n", "upgrade", "-M", "procrustes"
+    ).code == 0  # fmt: skip
+    assert run("maps", "export", "upgrade", "-o", "upgrade.safetensors").code == 0
+    with Store("embcli.db") as store:
+        target = store.collection("default").recipe
+        store.maps.add(
+            "onward", Map(Transform.of(Linear(np.eye(256)[::-1].copy()))), method="made up",
+            source=target, target=Recipe({**target.settings, "weights": "others"}), fit={},
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
-def test_every_example_runs(run, stored, path):
+def test_every_example_runs(run, stored, path, request):
+    if path[0] in ("align", "maps"):
+        request.getfixturevalue("aligned")
+    if path == ("align", "fit"):
+        run("maps", "rm", "upgrade", "--yes")
     words = shlex.split(EXAMPLES[path])
     assert words[: len(path) + 1] == ["embcli", *path]
     result = run(*words[1:])

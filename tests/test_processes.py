@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from embcli import Store
+from embcli import Recipe, Record, Store
+from embcli.core.maps import Linear, Map, Transform
 from embcli.errors import StoreError
 from embcli.store.database import VERSION
 from tests.conftest import ROOT
@@ -296,3 +297,50 @@ def test_memory_does_not_grow_with_imported_vectors(home):
         words = [sys.executable, "-c", code, "import", "w.bin", "-q", "-d", f"m{count}.db"]
         peaks.append(int(subprocess.run(words, capture_output=True, text=True).stdout))
     assert peaks[1] < peaks[0] + 90_000, peaks
+
+
+@pytest.fixture
+def mappable(home):
+    """A store with 20,000 vectors and a map of their space."""
+    rng = np.random.default_rng(0)
+    recipes = [
+        Recipe({"model": name, "dim": 64, "normalized": False, "imported": name, "maps": []})
+        for name in "ab"
+    ]
+    with Store(home / "embcli.db") as store:
+        records = [Record(f"r{n}", f"text {n % 999}", {"n": n}, f"f:{n}") for n in range(20_000)]
+        vectors = rng.standard_normal((20_000, 64), np.float32)
+        store.create_collection("a", recipes[0]).add(records, vectors)
+        turn = Map(Transform.of(Linear(np.linalg.qr(rng.standard_normal((64, 64)))[0])))
+        store.maps.add("turn", turn, method="test", source=recipes[0], target=recipes[1], fit={})
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_map_is_applied_in_spite_of_signals(mappable, number):
+    words = ("align", "apply", "turn", "-c", "a", "--to", "cut")
+    process = start(*words)
+    while process.poll() is None and not _mapped():
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "note: what was committed stays; the same command again does the rest" in err
+    stored = _mapped()
+    assert 0 < stored < 20_000
+    assert f"mapped {20_000 - stored:,}, unchanged {stored:,}, " in finish(*words)
+    finish(*words[:-1], "whole")
+    (records, vectors), (expected, others) = (
+        contents("embcli.db", "cut"),
+        contents("embcli.db", "whole"),
+    )
+    assert records == expected
+    np.testing.assert_allclose(vectors, others, atol=1e-5)
+
+
+def _mapped():
+    """How many records are mapped, of a collection that may be about to be made."""
+    with Store("embcli.db", readonly=True) as store:
+        names = {info.name for info in store.collections()}
+        return len(store.collection("cut")) if "cut" in names else 0

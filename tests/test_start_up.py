@@ -3,8 +3,11 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from embcli import Store
+from embcli.core.maps import Linear, Map, Shift, Transform
 from tests.models import tiny_bert
 
 HEAVY = {
@@ -41,6 +44,18 @@ def test_search_imports_no_heavy_library(run, corpus):
     assert not modules & HEAVY
     assert "rich" not in modules
     assert "numpy" in modules
+
+
+def test_search_through_a_map_imports_no_heavy_library(run, corpus):
+    for collection, model in (("old", "static"), ("new", "hash")):
+        run("encode", "corpus.jsonl", "-c", collection, "-m", model)
+    with Store("embcli.db") as store:
+        new, old = (store.collection(name).recipe for name in ("new", "old"))
+        map = Map(Transform.of(Linear(np.eye(1024, 256))), Transform.of(Shift(np.ones(256))))
+        store.maps.add("m", map, method="test", source=new, target=old, fit={})
+    assert not imported("search", "a cat", "-c", "old", "-m", "hash") & HEAVY
+    assert not imported("search", "a cat", "-c", "new", "-m", "static") & HEAVY
+    assert not imported("align", "--help") & (HEAVY | {"numpy", "tokenizers", "sqlite3"})
 
 
 def test_search_by_example_needs_no_tokenizer(run, corpus):

@@ -28,6 +28,7 @@ from embcli.options import (
     Quiet,
     Relevant,
     TrustRemoteCode,
+    Via,
     Where,
     complete_collection,
     example,
@@ -145,6 +146,7 @@ def retrieval(
     prompt: Prompt = None,
     prompt_name: PromptName = None,
     trust_remote_code: TrustRemoteCode = False,
+    via: Via = None,
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -221,6 +223,7 @@ def retrieval(
                 prompt_name=prompt_name,
                 trust_remote_code=trust_remote_code,
                 cache=not no_cache,
+                via=tuple(via or ()),
             ),
             searching=searching,
             ignore_identical_ids=ignore_identical_ids,

@@ -32,6 +32,7 @@ from embcli.options import (
     Relevant,
     Top,
     TrustRemoteCode,
+    Via,
     Where,
 )
 from embcli.output import Column, Output, pairs, plain, shortened, whole
@@ -153,6 +154,7 @@ def command(
     prompt: Prompt = None,
     prompt_name: PromptName = None,
     trust_remote_code: TrustRemoteCode = False,
+    via: Via = None,
     no_cache: Annotated[
         bool,
         typer.Option(
@@ -174,6 +176,9 @@ def command(
     The scores are cosines and ties go by id. The results are exact; in large collections they may
     come through compact codes, see embcli compress, unless --exact insists. Filters work inside the
     search: the best K of the records that pass are found, not those of the best K that pass.
+
+    With --via the collection is searched by another model, through a map between the two: embcli
+    align fit makes them.
 
     With --lexical scores are BM25, with --hybrid a weighted mean of both, and --threshold is not
     for them. --mmr and --relevant choose among the 100 best, or twice K, and leave the scores as
@@ -222,6 +227,7 @@ def command(
             prompt_name=prompt_name,
             trust_remote_code=trust_remote_code,
             cache=not no_cache,
+            via=tuple(via or ()),
         ),
         note=output.note,
         k=top,

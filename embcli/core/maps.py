@@ -1,7 +1,7 @@
 """Maps from space to space: short chains of steps, applied to rows of vectors."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -48,7 +48,7 @@ class Shift:
 
     def apply(self, vectors: Vectors) -> Vectors:
         """Give the rows with the vector added."""
-        return vectors + self.vector.astype(vectors.dtype)
+        return vectors + self.vector.astype(vectors.dtype, copy=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class Linear:
 
     def apply(self, vectors: Vectors) -> Vectors:
         """Give the products, shape (n, dim_out)."""
-        product: Vectors = vectors @ self.matrix.astype(vectors.dtype)
+        product: Vectors = vectors @ self.matrix.astype(vectors.dtype, copy=False)
         return product
 
 
@@ -87,9 +87,10 @@ class Residual:
 
     def apply(self, vectors: Vectors) -> Vectors:
         """Give the sums, shape (n, dim)."""
-        dtype = vectors.dtype
-        hidden = vectors @ self.inner.astype(dtype) + self.bias.astype(dtype)
-        total: Vectors = vectors + np.maximum(hidden, 0) @ self.outer.astype(dtype)
+        inner, bias, outer = (
+            array.astype(vectors.dtype, copy=False) for array in (self.inner, self.bias, self.outer)
+        )
+        total: Vectors = vectors + np.maximum(vectors @ inner + bias, 0) @ outer
         return total
 
 
@@ -144,6 +145,21 @@ class Transform:
             steps = _joined(steps, step)
         return Transform(tuple(steps))
 
+    def rounded(self) -> "Transform":
+        """Give it with arrays of float32, which then need not be made again for every block."""
+        return Transform(
+            tuple(
+                replace(
+                    step,
+                    **{
+                        item.name: getattr(step, item.name).astype(np.float32)
+                        for item in fields(step)
+                    },
+                )
+                for step in self.steps
+            )
+        )
+
     def inverse(self) -> "Transform":
         """Give the way back.
 
@@ -183,6 +199,20 @@ class Map:
     def reversed(self) -> "Map":
         """Exchange the sides: where vectors are compared stays the same."""
         return Map(self.target, self.source)
+
+    def on_source(self) -> "Map":
+        """Let the source's side do what the target's need not: cosines stay the same.
+
+        What turns both sides alike, or only scales the target's rows at its end, can be left out
+        there. Where nothing else is left, vectors are compared in the target's own space.
+        """
+        back, left = Transform(), list(self.target.steps)
+        while left and (isinstance(left[-1], Unit) or _is_rotation(left[-1])):
+            step = left.pop()
+            if not isinstance(step, Unit):
+                back = back.then(Transform.of(_inverse(step)))
+        # Without a step that moves them behind it, a scale makes no difference to cosines.
+        return Map(self.source.then(back), Transform(tuple(left)))
 
     def inverse(self) -> "Map":
         """Give the map from the target into the source's own space.
@@ -309,6 +339,13 @@ def _joined(steps: list[Step], step: Step) -> list[Step]:
             return [*steps, step]
 
 
+def _is_rotation(step: Step) -> bool:
+    if not isinstance(step, Linear) or step.matrix.shape[0] != step.matrix.shape[1]:
+        return False
+    product = step.matrix @ step.matrix.T
+    return np.allclose(product, np.eye(len(product)), rtol=0, atol=1e-12)
+
+
 def _inverse(step: Step) -> Step:
     match step:
         case Shift(vector):
@@ -320,7 +357,7 @@ def _inverse(step: Step) -> Step:
             )
         case Linear(matrix):
             # Exact, where a general inverse would round.
-            if np.allclose(matrix @ matrix.T, np.eye(len(matrix)), rtol=0, atol=1e-12):
+            if _is_rotation(step):
                 return Linear(matrix.T.copy())
             if np.linalg.cond(matrix) > _WORST_CONDITION:
                 raise NotInvertibleError("the map has no inverse: its matrix is singular")

@@ -55,6 +55,9 @@ class TopK:
     shared : bool
         Whether several vectors may have the same key. The score of a key is then the best of
         its vectors', wherever they come.
+    within : callable, optional
+        What is done to rows of vectors, not to queries, before they are compared. What it makes of
+        a row must not depend on the others but for rounding.
 
     Notes
     -----
@@ -76,6 +79,7 @@ class TopK:
         slack: float = 1e-5,
         names: Callable[[list[int]], Mapping[int, str]] | None = None,
         shared: bool = False,
+        within: Callable[[NDArray[np.floating]], NDArray[np.floating]] | None = None,
     ) -> None:
         exact = np.asarray(queries, np.float64)
         norms = np.linalg.norm(exact, axis=1, keepdims=True)
@@ -84,6 +88,7 @@ class TopK:
         self._k = min(k, np.iinfo(np.int64).max)
         self._names = names
         self._shared = shared
+        self._within = within
         self._unit = unit
         self._slack = slack
         self._threshold = -np.inf if threshold is None else threshold
@@ -112,9 +117,10 @@ class TopK:
         if places is None:
             places = np.arange(self._seen, self._seen + len(keys))
         self._seen += len(keys)
-        scores = self._coarse @ vectors.T
+        compared = vectors if self._within is None else self._within(vectors)
+        scores = self._coarse @ compared.T
         if not self._unit:
-            norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+            norms = np.sqrt(np.einsum("ij,ij->i", compared, compared))
             scores /= np.where(norms > 0, norms, 1)
         highest = np.fmax.reduce(scores, axis=1, initial=-np.inf)
         if not self._open and not (highest >= self._bound).any():
@@ -160,7 +166,9 @@ class TopK:
         parts = []
         for start in range(0, len(rows), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
-            chosen = vectors[columns[part]].astype(np.float64)
+            chosen: NDArray[np.floating] = vectors[columns[part]].astype(np.float64)
+            if self._within is not None:
+                chosen = self._within(chosen)
             dots = np.einsum("ij,ij->i", chosen, self._exact[rows[part]])
             norms = np.sqrt(np.einsum("ij,ij->i", chosen, chosen))
             parts.append(dots / np.where(norms > 0, norms, 1))

@@ -216,6 +216,11 @@ def options_of(recipe: "Recipe", *, trusted: bool = False) -> EncoderOptions:
         The recipe needs more trust than it has, or its vectors were imported.
     """
     settings = recipe.settings
+    if recipe.base is not None:
+        raise ModelError(
+            f"these vectors of {recipe.model!r} were mapped: no model makes more of them",
+            hint="embcli align apply",
+        )
     if "imported" in settings:
         raise ModelError(
             f"the vectors of {recipe.model!r} were imported: there is no model to make more",
@@ -257,13 +262,18 @@ MODEL2VEC = "model2vec"
 def is_known(recipe: "Recipe") -> bool:
     """Whether an encoder of this space can be loaded, as far as the recipe tells.
 
-    Imported vectors were made by models that only their makers could run.
+    Imported vectors were made by models that only their makers could run, and mapped ones by no
+    model.
     """
+    if recipe.base is not None:
+        return False
     return "prompts" in recipe.settings or is_quick(recipe)
 
 
 def is_quick(recipe: "Recipe") -> bool:
-    """Whether the encoder of a space is a `QuickEncoder`."""
+    """Whether the encoder of a space, or of that which was mapped into it, is a `QuickEncoder`."""
+    if recipe.base is not None:
+        return is_quick(recipe.base)
     return (
         recipe.model in MODELS
         or recipe.model.startswith(WORDS)

@@ -49,8 +49,29 @@ class Recipe:
         """SHA-256 of the canonical JSON without labels, in hexadecimal: the space's identity."""
         return hashlib.sha256(_canonical(self._identity).encode()).hexdigest()
 
+    def mapped(self, map: str, dim: int) -> "Recipe":
+        """Describe the space that a map leads this one to.
+
+        Parameters
+        ----------
+        map : str
+            SHA-256 of what the map does.
+        dim : int
+            Components of mapped vectors, which have unit length.
+        """
+        settings = {"model": self.model, "dim": dim, "normalized": True, "maps": [map]}
+        return Recipe(settings | {"base": dict(self.settings)})
+
+    @property
+    def base(self) -> "Recipe | None":
+        """The space whose vectors were mapped; None if these are an encoder's own."""
+        return Recipe(self.settings["base"]) if "base" in self.settings else None
+
     @property
     def _identity(self) -> dict[str, Any]:
+        if self.base is not None:
+            settings = {key: value for key, value in self.settings.items() if key != "model"}
+            return settings | {"base": self.base.hash}
         known = self.settings.get("weights") or self.settings.get("imported")
         labels = _LABELS if known else ()
         return {key: value for key, value in self.settings.items() if key not in labels}

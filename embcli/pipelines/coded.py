@@ -33,7 +33,7 @@ def pays(collection: Collection, n_queries: int, k: int) -> bool:
 
 def search_codes(
     collection: Collection,
-    queries: NDArray[np.float32],
+    queries: NDArray[np.floating],
     k: int,
     top: TopK,
     wanted: NDArray[np.bool_] | None = None,
@@ -44,7 +44,7 @@ def search_codes(
     ----------
     collection : Collection
         Read inside a snapshot.
-    queries : float32 array, shape (n_queries, dim)
+    queries : float array, shape (n_queries, dim)
     k : int
     top : TopK
         Of these queries.

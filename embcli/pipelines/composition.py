@@ -176,6 +176,9 @@ class Composer:
         elif self._collection.sources([name]):
             self.named.add(name)
             vectors = self._collection.vectors([name])
+            via = self._encoder.via
+            if via is not None and via.within is not None:
+                vectors = via.within(vectors).astype(vectors.dtype)
         elif os.path.isfile(name):
             vectors = self._encoder.encode_file(name)
         elif os.path.isdir(name):

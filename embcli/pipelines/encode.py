@@ -358,6 +358,11 @@ def prepare(
     if model is not None and model not in MODELS and os.path.isdir(model):
         model = os.path.abspath(model)
     recipe, stored = (None, None) if collection is None else _stored(db, collection)
+    if recipe is not None and recipe.base is not None:
+        raise UsageError(
+            f"collection {collection!r} has mapped vectors, which no model makes",
+            hint="encode into the collection that was mapped, then: embcli align apply",
+        )
     if recipe is not None and model in (None, recipe.model):
         model = recipe.model
         stored_options = options_of(recipe, trusted=options.trust_remote_code)

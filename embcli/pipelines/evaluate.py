@@ -154,7 +154,8 @@ def evaluate_retrieval(
         Searched as it is if it exists and no model is named; else the corpus is encoded into it
         first. By default it has the name of the folder.
     options : QueryOptions, optional
-        How to encode; a model named here is also the one to encode the corpus with.
+        How to encode; a model named here is also the one to encode the corpus with, unless there
+        are maps to go through: the collection must be there then.
     searching : mapping, optional
         What else `search` takes.
     ignore_identical_ids : bool
@@ -188,9 +189,11 @@ def evaluate_retrieval(
     problem = _stop if strict else listeners.problem
     chosen = parse_measures(measures)
     options, searching = options or QueryOptions(), searching or {}
-    if from_run is not None and (run or k or options.model or _given(searching)):
+    asked = run or k or options.model or options.via or _given(searching)
+    if from_run is not None and asked:
         raise UsageError(
-            "with --from-run nothing is searched: leave out --run, --model, --top and filters"
+            "with --from-run nothing is searched: leave out --run, --model, --via, --top and "
+            "filters"
         )
     depth = _depth(chosen, k)
     judged, name = _judgments(Path(folder), split, judgments, problem)
@@ -474,13 +477,17 @@ def _prepare(
     strict: bool,
     listeners: Listeners,
 ) -> None:
-    """Encode the corpus, unless there is such a collection and no model is named."""
-    if options.model is None and os.path.exists(db) and os.path.getsize(db):
+    """Encode the corpus, unless there is such a collection and no model for it is named."""
+    if options.via and not (os.path.exists(db) and os.path.getsize(db)):
+        raise UsageError("--via is for a collection that is there already", hint="embcli encode")
+    if (options.via or options.model is None) and os.path.exists(db) and os.path.getsize(db):
         with Store(db, readonly=True) as store:
             if any(info.name == collection for info in store.collections()):
                 count = counted(len(store.collection(collection)), "record")
                 listeners.note(f"searching collection {collection!r} as it is ({count})")
                 return
+            if options.via:
+                store.collection(collection)
     report = encode(
         find_file(folder, "corpus.jsonl"),
         db=db,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from embcli.encoders.tokens import Tokens
     from embcli.encoders.transformer import TransformerEncoder
+    from embcli.pipelines.via import Via
 
 # The store keeps no more.
 _MOST_KEPT = 10_000
@@ -48,6 +49,8 @@ class QueryOptions:
         Run code that comes with the model.
     cache : bool
         Take vectors of queries asked before from the store, and keep new ones there.
+    via : tuple of str
+        The maps that lead queries of another model to the collection.
     """
 
     model: str | None = None
@@ -56,10 +59,11 @@ class QueryOptions:
     prompt_name: str | None = None
     trust_remote_code: bool = False
     cache: bool = True
+    via: tuple[str, ...] = ()
 
 
 class QueryEncoder:
-    """Encodes queries into the space of a collection.
+    """Encodes queries into the space of a collection, if need be through maps.
 
     Of a costly model, queries whose vectors are in the store's cache need nothing at all; others
     take its light path, where there is one that was found to agree when the collection was
@@ -76,7 +80,9 @@ class QueryEncoder:
     Attributes
     ----------
     space : str
-        The hash of the space's recipe.
+        The hash of the recipe of the space that queries are encoded into.
+    via : Via or None
+        How they get from there to where they are compared, if that is elsewhere.
     new : dict
         Vectors that had to be computed and are worth keeping, by what they are of.
     notes : dict
@@ -99,10 +105,12 @@ class QueryEncoder:
         self._collection = collection
         self._options = options
         self._note = note
-        self._recipe = collection.recipe
-        self._name = options.model or self._recipe.model
-        if self._name not in MODELS and os.path.isdir(self._name):
-            self._name = os.path.abspath(self._name)
+        model = options.model
+        if model is not None and model not in MODELS and os.path.isdir(model):
+            model = os.path.abspath(model)
+        self.via = self._find_via(model)
+        self._recipe = collection.recipe if self.via is None else self.via.query
+        self._name = model or self._recipe.model
         self._is_quick = is_quick(self._recipe)
         is_builtin = self._recipe.model in MODELS
         self._dtype = "float32"
@@ -137,14 +145,14 @@ class QueryEncoder:
                 raise NothingFoundError(
                     f"model {self._name!r} knows nothing of the query {queries[0]!r}"
                 )
-            return vectors
+            return self._led(vectors)
         if len(queries) > _FEW_QUERIES:
             self._dtype = "auto"
         self._check_known()
         if self._name != self._recipe.model:
             _ = self._encoder  # which makes sure that it is the collection's
         hashes = [_hash("text", self._prompt, query) for query in queries]
-        return self._with_cache(hashes, queries, self._encode_texts)
+        return self._led(self._with_cache(hashes, queries, self._encode_texts))
 
     def encode_tokens(self, queries: Sequence[str]) -> "list[Tokens]":
         """Encode texts into the vectors of their tokens, where the space has these.
@@ -190,14 +198,28 @@ class QueryEncoder:
 
         record = _read_file(path)
         if record.image is None:
-            return self._encoder.encode([record.text], "document")
+            return self._led(self._encoder.encode([record.text], "document"))
         if not self._encoder.takes_images:
             raise UsageError(f"model {self._name!r} takes no pictures", hint="embcli models")
-        return self._with_cache(
+        vectors = self._with_cache(
             [_hash("image", record.hash)],
             [record.image],
             lambda paths: self._encoder.encode([load_image(path) for path in paths]),
         )
+        return self._led(vectors)
+
+    def _led(self, vectors: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        """Lead vectors to where they are compared; the cache has them as they were before."""
+        return vectors if self.via is None else self.via.lead(vectors)
+
+    def _find_via(self, model: str | None) -> "Via | None":
+        """Find the maps to go through, where the collection is not in the model's own space."""
+        recipe = self._collection.recipe
+        if not self._options.via and recipe.base is None and model in (None, recipe.model):
+            return None
+        from embcli.pipelines.via import find_via
+
+        return find_via(self._store, self._collection, self._options.via, model, self._note)
 
     @cached_property
     def _prompt(self) -> str:
@@ -320,18 +342,37 @@ class QueryEncoder:
 
     def _check_known(self) -> None:
         """Refuse models that only their makers could run, such as imported vectors' ones."""
+        if self._recipe.base is not None:
+            raise ModelError(
+                f"the vectors of collection {self._collection.name!r} were mapped, and the map is "
+                "not in the store any more to lead a query there",
+                hint="embcli maps import FILE, or embcli search --like ID",
+            )
         if not is_known(self._recipe):
             raise ModelError(
-                f"the vectors of collection {self._collection.name!r} were made by "
-                f"{self._recipe.model!r}, which is not here to encode a query",
+                f"the vectors of {self._whose} were made by {self._recipe.model!r}, which is not "
+                "here to encode a query",
                 hint="embcli search --like ID",
             )
 
+    @property
+    def _whose(self) -> str:
+        """Name what has to do with the model that is looked for."""
+        if self.via is None:
+            return f"collection {self._collection.name!r}"
+        return f"the space at the other end of {self.via}"
+
     def _wrong_model(self) -> UsageError:
+        if self.via is not None:
+            return UsageError(
+                f"{self.via} takes queries of model {self._recipe.model!r}, not of {self._name!r}",
+                hint=f"--model {self._recipe.model}, or leave it out",
+            )
         name = self._collection.name
         return UsageError(
             f"collection {name!r} was encoded with {self._recipe.model!r}, not {self._name!r}",
-            hint=f"embcli encode FILE --model {self._name} --collection NEW",
+            hint=f"embcli encode FILE --model {self._name} --collection NEW, or with these a map "
+            f"to go through: embcli align fit --source NEW --target {name}",
         )
 
     def _changed_model(self, encoder: Encoder) -> UsageError | ModelError:
@@ -339,8 +380,8 @@ class QueryEncoder:
             return self._wrong_model()
         differences = "; ".join(self._recipe.differences(encoder.recipe()))
         return ModelError(
-            f"the installed model {self._name!r} is not the one that made collection "
-            f"{self._collection.name!r} ({differences})",
+            f"the installed model {self._name!r} is not the one that made "
+            f"{self._whose} ({differences})",
             hint="encode the files again into a new --collection",
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from embcli.encoders import is_quick
 from embcli.errors import StoreError, UsageError
-from embcli.pipelines.search import Found, nearest_in_parts
+from embcli.pipelines.search import Found, Within, nearest_in_parts
 from embcli.store import Collection, Store
 from embcli.store.chunks import Span
 from embcli.store.text_index import MOST_WORDS, words
@@ -16,6 +16,8 @@ from embcli.store.text_index import MOST_WORDS, words
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from embcli.pipelines.via import Via
 
 Fusion = Literal["convex", "tm2c2", "rrf"]
 Method = Literal["mean", "clusters"]
@@ -218,6 +220,8 @@ class Ranker:
         As in `nearest`.
     without : set of str
         Records that are no results.
+    via : Via, optional
+        How the vectors of queries came to where they are compared.
     note : callable
         Told what a user should know.
 
@@ -243,6 +247,7 @@ class Ranker:
         wanted: "NDArray[np.bool_] | None" = None,
         exact: bool | None = None,
         without: AbstractSet[str] = frozenset(),
+        via: "Via | None" = None,
         note: Callable[[str], None] = lambda message: None,
     ) -> None:
         if threshold is not None and ranking.source != "dense":
@@ -258,6 +263,8 @@ class Ranker:
         self._wanted = wanted
         self._exact = exact
         self._without = without
+        self._via = via
+        self._within: Within | None = None if via is None else via.within
         self._note = note
         self._was_cut = False
         self.judge = None
@@ -298,7 +305,7 @@ class Ranker:
 
         hybrid = self.ranking.source == "hybrid"
         terms = self._terms(queries or ()) if hybrid else [[] for _ in vectors]
-        background = self._collection.sample(_BACKGROUND) if hybrid else None
+        background = self._led(self._collection.sample(_BACKGROUND)) if hybrid else None
         feedback = self.ranking.feedback
         if feedback is not None and len(vectors):
             first = self._first(terms, vectors, background, max(self._depth, feedback.k))
@@ -339,8 +346,14 @@ class Ranker:
         """Find what is nearest to each query."""
         return nearest_in_parts(
             self._collection, vectors, depth, threshold, self._wanted, self._exact,
-            without=self._without,
+            without=self._without, within=self._within,
         )  # fmt: skip
+
+    def _led(self, vectors: "NDArray[np.float32]") -> "NDArray[np.float32]":
+        """Do to stored vectors what is done before they are compared."""
+        if self._within is None:
+            return vectors
+        return self._within(vectors).astype(vectors.dtype, copy=False)
 
     def _fused(
         self,
@@ -402,7 +415,9 @@ class Ranker:
     def _alpha(self) -> float:
         if self.ranking.alpha is not None:
             return self.ranking.alpha
-        if self.ranking.fusion == "convex" and is_quick(self._collection.recipe):
+        # Through a map, a search knows no more than the lesser of two models.
+        spaces = [self._collection.recipe, *([] if self._via is None else [self._via.query])]
+        if self.ranking.fusion == "convex" and any(map(is_quick, spaces)):
             return _ALPHA_BUILTIN
         return _ALPHA[self.ranking.fusion]
 
@@ -467,16 +482,17 @@ class Ranker:
 
         queries = np.atleast_2d(vector)
         if self._collection.chunking is None:
-            vectors = self._collection.vectors(ids)
+            vectors = self._led(self._collection.vectors(ids))
             scores = cosines(queries, vectors).max(axis=0).tolist()
             return [(row, score, None) for row, score in zip(vectors, scores, strict=True)]
         results: list[_Nearest] = []
         for chunks in self._collection.chunks(ids):
-            vectors = np.stack([chunk.vector for chunk in chunks])
+            vectors = self._led(np.stack([chunk.vector for chunk in chunks]))
             scores = cosines(queries, vectors).max(axis=0)
-            chunk = chunks[int(scores.argmax())]
+            best = int(scores.argmax())
+            chunk = chunks[best]
             span = Span(chunk.number, chunk.start, chunk.end)
-            results.append((chunk.vector, float(scores.max()), span))
+            results.append((vectors[best], float(scores.max()), span))
         return results
 
     def _terms(self, queries: Sequence[str]) -> list[list[str]]:

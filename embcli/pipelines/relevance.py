@@ -271,6 +271,12 @@ def calibrate(
         qualities: list[Quality] = []
         if judgments is not None and queries is not None:
             encoder = QueryEncoder(store, source, options or QueryOptions(), note)
+            if encoder.via is not None and encoder.via.asked:
+                raise UsageError(
+                    f"{encoder.via} leads there from {encoder.via.query.model!r}, and a collection "
+                    "is calibrated for its own model",
+                    hint="leave --model out",
+                )
             judged = _relevant(source, read_judgments(judgments, problem))
             texts = {id: text for id, text in read_queries(queries) if id in judged}
             if not texts:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
-from embcli.errors import InputError, UsageError
+from embcli.errors import InputError, NothingFoundError, UsageError
 from embcli.pipelines.queries import QueryEncoder, QueryOptions, keep
 from embcli.store import Collection, Record, Store
 from embcli.store.chunks import Span
@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from embcli.core.composition import Subspace
     from embcli.pipelines.composition import Composition
     from embcli.pipelines.ranking import Ranking
+    from embcli.pipelines.via import Via
 
 
 _QUERIES_AT_ONCE = 2048
 # Seconds a filter may take without a word.
 _PATIENCE = 0.3
+
+# What is done to stored vectors before they are compared.
+Within = Callable[["NDArray[np.floating]"], "NDArray[np.floating]"]
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,15 @@ def search(
         One query or several; several share one pass over the vectors.
     like : str, optional
         Search by the vector of this record instead of a query; it is not among its own hits. In
-        a chunked collection by those of all its chunks: the score is the best of any pair.
+        a chunked collection by those of all its chunks: the score is the best of any pair. With
+        maps, the record is looked for in the collections of the space that they begin at.
     like_file : path, optional
         Search by what is in this file, a picture or a text, as if it were a record.
     db : path
     collection : str
     options : QueryOptions, optional
-        How to encode queries. The model is the collection's; naming another is an error.
+        How to encode queries. The model is the collection's; another one is taken where maps
+        lead from its space to the collection: see `embcli.pipelines.via`.
     k : int
         Most hits per query.
     threshold : float, optional
@@ -148,13 +153,18 @@ def search(
         catch_up(db, note)
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
+        encoder = QueryEncoder(store, source, options or QueryOptions(), note)
+        via = encoder.via
+        if via is not None:
+            given = composition is not None and bool(composition.given)
+            via.check(ranking, given=given, exact=exact)
         if exact is False and (source.coding is None or source.coding.kind is None):
             raise UsageError(
                 f"collection {collection!r} has no codes", hint="embcli compress --kind int8"
             )
-        encoder = QueryEncoder(store, source, options or QueryOptions(), note)
         wanted = None if where is None else _filter(source, where, note)
-        without = set() if like is None else {like}
+        like_there = like is None or via is None or not via.asked
+        without = {like} if like is not None and like_there else set()
         if source.recipe.multivector and (ranking is None or ranking.source != "lexical"):
             from embcli.pipelines.multivector import search_tokens
 
@@ -181,25 +191,31 @@ def search(
 
             ranker = Ranker(
                 source, ranking, k, threshold=threshold, where=where, wanted=wanted, exact=exact,
-                without=without, note=note,
+                without=without, via=via, note=note,
             )  # fmt: skip
         if ranker is not None and ranker.ranking.source == "lexical":
             return [_rank(found) for found in ranker.by_words(queries)]
-        if like is not None:
+        if like is not None and via is not None and via.asked:
+            vectors = via.lead(_vectors_of(_holder(store, via, like), like))
+        elif like is not None:
             vectors = _vectors_of(source, like)
         elif like_file is not None:
             vectors = encoder.encode_file(like_file)
         else:
             vectors = encoder.encode(queries)
-        within = None
+        within: Within | None = None if via is None else via.within
         if composer is not None:
-            vectors, within = composer.compose(vectors), composer.subspace
+            vectors = composer.compose(vectors)
+        asked: NDArray[np.floating] = vectors
+        if composer is not None and composer.subspace is not None:
+            within = composer.subspace.project
+            asked = within(vectors)
         if ranker is not None and like is None:
             found = ranker.by_vectors(queries, vectors)
         else:
             depth = k if ranking is None else ranking.depth(k)
             found = nearest_in_parts(
-                source, vectors, depth, threshold, wanted, exact, without=without, within=within
+                source, asked, depth, threshold, wanted, exact, without=without, within=within
             )
             if like is not None:
                 best = _best_of(found)[:depth]
@@ -255,13 +271,13 @@ def read_queries(source: str) -> list[tuple[str, str]]:
 
 def nearest(
     collection: Collection,
-    vectors: "NDArray[np.float32]",
+    vectors: "NDArray[np.floating]",
     k: int,
     *,
     threshold: float | None = None,
     wanted: "NDArray[np.bool_] | None" = None,
     exact: bool | None = None,
-    within: "Subspace | None" = None,
+    within: Within | None = None,
 ) -> list[list[Found]]:
     """Find the k nearest records of each vector, ties by id.
 
@@ -272,7 +288,7 @@ def nearest(
     ----------
     collection : Collection
         Read inside a snapshot.
-    vectors : float32 array, shape (n_queries, dim)
+    vectors : float array, shape (n_queries, dim)
     k : int
     threshold : float, optional
         Least cosine.
@@ -282,8 +298,9 @@ def nearest(
         Whether to compare with every vector, or to look for candidates through the codes that
         the collection has and compare only with these. By default, what the collection's coding
         says, where that is the faster way and nothing is filtered.
-    within : Subspace, optional
-        Compare vectors only there, always with every vector.
+    within : callable, optional
+        What is done to stored vectors, not to `vectors`, before they are compared: always with
+        every one.
 
     Returns
     -------
@@ -292,17 +309,19 @@ def nearest(
     from embcli.core.topk import TopK
     from embcli.pipelines.coded import pays, search_codes
 
-    # Rounding to float16 moves a component by up to 2^-11 of its size.
-    slack = 1e-5 if collection.dtype == "float32" else 1e-3
+    # Rounding to float16 moves a component by up to 2^-11 of its size; mapping in float32 may move
+    # much where vectors are nearly alike.
+    slack = 1e-5 if collection.dtype == "float32" and within is None else 1e-3
     new = partial(
         TopK,
-        vectors if within is None else within.project(vectors),
+        vectors,
         k,
         threshold=threshold,
         unit=collection.recipe.normalized and within is None,
         slack=slack,
         names=collection.ids_by_key,
         shared=collection.chunking is not None,
+        within=within,
     )
     if exact is None:
         # The recall of codes was estimated without a filter. Of what lies far from the query, codes
@@ -312,7 +331,7 @@ def nearest(
     if exact or within is not None or not search_codes(collection, vectors, k, top, wanted):
         top = new()
         for keys, block, places in collection.scan(wanted):
-            top.add(keys, block if within is None else within.project(block), places)
+            top.add(keys, block, places)
     candidates = [
         list(zip(c.keys.tolist(), c.scores.tolist(), c.places.tolist(), strict=True))
         for c in top.results()
@@ -346,16 +365,29 @@ def _vectors_of(collection: Collection, id: str) -> "NDArray[np.float32]":
     return np.stack([chunk.vector for chunk in chunks])
 
 
+def _holder(store: Store, via: "Via", id: str) -> Collection:
+    """Find the record's collection in the space that queries come from."""
+    for info in store.collections():
+        if info.space == via.query.hash:
+            found = store.collection(info.name)
+            if found.sources([id]):
+                return found
+    raise NothingFoundError(
+        f"no collection in the space at the other end of {via}, of {via.query.model!r}, has a "
+        f"record {id!r}"
+    )
+
+
 def nearest_in_parts(
     collection: Collection,
-    vectors: "NDArray[np.float32]",
+    vectors: "NDArray[np.floating]",
     k: int,
     threshold: float | None,
     wanted: "NDArray[np.bool_] | None",
     exact: bool | None,
     *,
     without: AbstractSet[str] = frozenset(),
-    within: "Subspace | None" = None,
+    within: Within | None = None,
 ) -> Iterator[list[Found]]:
     """Find the nearest of any number of vectors, some at a time; see `nearest`.
 

@@ -2,6 +2,7 @@
 
 from embcli.store.chunks import Chunk, Chunks
 from embcli.store.collection import Collection, Written
+from embcli.store.maps import Maps, StoredMap
 from embcli.store.records import Record
 from embcli.store.store import CollectionInfo, IndexInfo, Run, SpaceFacts, SpaceInfo, Store
 
@@ -11,10 +12,12 @@ __all__ = [
     "Collection",
     "CollectionInfo",
     "IndexInfo",
+    "Maps",
     "Record",
     "Run",
     "SpaceFacts",
     "SpaceInfo",
     "Store",
+    "StoredMap",
     "Written",
 ]

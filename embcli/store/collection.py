@@ -45,6 +45,29 @@ class Written:
     replaced: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Some records on their way into another collection.
+
+    Attributes
+    ----------
+    ids, texts, metas, sources, hashes : list of str, shape (n,)
+        Metadata are JSON; hashes are of what was encoded.
+    vectors : float32 array, shape (m, dim)
+        One a record or, in a chunked collection, one for each of its chunks.
+    spans : list of int array, each of shape (n_chunks, 2), or None
+        The chunks of every record; None if they have one vector each.
+    """
+
+    ids: list[str]
+    texts: list[str]
+    metas: list[str]
+    sources: list[str]
+    hashes: list[str]
+    vectors: NDArray[np.float32]
+    spans: list[NDArray[np.int64]] | None
+
+
 @dataclass(frozen=True)
 class _Stored:
     key: int
@@ -714,6 +737,55 @@ class Collection:
         while rows := self._db.all(sql, (last, self._key)):
             yield from (_record(row[1:]) for row in rows)
             last = rows[-1][0]
+
+    def batches(self, n: int, wanted: NDArray[np.bool_] | None = None) -> Iterator[Batch]:
+        """Stream every record with its vectors, some at a time, in the order stored.
+
+        A batch is read at one moment, and the next one at another: the store may be written in
+        between, and what is added meanwhile comes too.
+
+        Parameters
+        ----------
+        n : int
+            Most records of a batch.
+        wanted : bool array, optional
+            See `filter`.
+        """
+        last = 0
+        sql = (
+            "SELECT key, segment, slot, id, text, meta, source, hash FROM records "
+            "WHERE key > ? AND +collection = ? ORDER BY key LIMIT ?"
+        )
+        while True:
+            with self._db.snapshot():
+                rows = self._db.all(sql, (last, self._key, n))
+                if not rows:
+                    return
+                last = rows[-1][0]
+                if wanted is not None:
+                    rows = [row for row in rows if row[0] < len(wanted) and wanted[row[0]]]
+                if not rows:
+                    continue
+                columns = [list(column) for column in zip(*rows, strict=True)]
+                keys, segments, slots, ids, texts, metas, sources, hashes = columns
+                spans, places = None, np.array(segments, np.int64) * SLOTS + np.array(slots)
+                if self.chunking is not None:
+                    found = self._chunks.find(keys)
+                    chunks = [found[key] for key in keys]
+                    spans = [
+                        np.array([(span.start, span.end) for span, _ in of_record], np.int64)
+                        for of_record in chunks
+                    ]
+                    places = np.array(
+                        [
+                            segment * SLOTS + slot
+                            for of_record in chunks
+                            for _, (segment, slot) in of_record
+                        ],
+                        np.int64,
+                    )
+                vectors = self._segments.gather(places)
+            yield Batch(ids, texts, metas, sources, hashes, vectors, spans)
 
     def source_counts(self) -> dict[str, int]:
         """How many records came from each file."""

@@ -197,10 +197,17 @@ def step_5_encodings(db: Database) -> None:
     db.table("encodings").create_index(["collection", "first", "last"])
 
 
+def step_6_maps(db: Database) -> None:
+    """Where a map leads, which need not be the space of its target."""
+    # Nothing wrote maps before.
+    db.table("maps").add_column("space", int, not_null_default=0)
+
+
 STEPS: tuple[Step, ...] = (
     step_1_foundation,
     step_2_chunks,
     step_3_codes,
     step_4_calibration,
     step_5_encodings,
+    step_6_maps,
 )

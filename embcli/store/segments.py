@@ -263,8 +263,14 @@ class Segments:
         width = self._dim * self._dtype.itemsize
         rows = sorted(zip(places.tolist(), range(len(places)), strict=True))
         for segment, group in groupby(rows, key=lambda row: row[0] // SLOTS):
+            found = list(group)
+            if len(found) > _FEW:
+                slots, which = np.array(found, np.int64).T
+                for of_span, block in self._read_slots(segment, slots % SLOTS):
+                    vectors[which[of_span]] = block
+                continue
             with self._db.blob("segments", "vectors", segment) as blob:
-                for place, row in group:
+                for place, row in found:
                     blob.seek(place % SLOTS * width)
                     vectors[row] = np.frombuffer(blob.read(width), self._dtype)
         return vectors

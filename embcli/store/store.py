@@ -23,6 +23,7 @@ from embcli.store.chunks import TOKENS
 from embcli.store.coding import Coding
 from embcli.store.collection import Collection
 from embcli.store.database import Database
+from embcli.store.maps import Maps, drop_unused_spaces
 from embcli.store.seen import SeenIds
 from embcli.store.segments import DTYPES
 
@@ -304,11 +305,7 @@ class Store:
         with self._db.transaction():
             removed = self.collection(name).clear()
             self._db.execute("DELETE FROM collections WHERE name = ?", (name,))
-            self._db.execute(
-                "DELETE FROM spaces WHERE key NOT IN (SELECT space FROM collections) "
-                "AND key NOT IN (SELECT source FROM maps UNION SELECT target FROM maps)"
-            )
-            self._db.execute("DELETE FROM queries WHERE space NOT IN (SELECT key FROM spaces)")
+            drop_unused_spaces(self._db)
         return removed
 
     def _find(self, name: str) -> Collection | None:
@@ -414,6 +411,13 @@ class Store:
                 "WHERE bytes > ?)",
                 (_QUERY_BYTES_KEPT,),
             )
+
+    # Maps
+
+    @property
+    def maps(self) -> Maps:
+        """The maps between spaces."""
+        return Maps(self._db)
 
     # The whole file
 

@@ -131,6 +131,17 @@ METHODS: dict[str, Method] = {
             "sentences without pairs: clusters, then closest points (Dar 2025)",
             paired=False,
         ),
+        Method(
+            "mlp",
+            "mlp:mlp",
+            "a hidden layer on top of a linear map, InfoNCE loss (van den Oord et al. 2018)",
+            requires=("torch", "transformers"),
+        ),
+        Method(
+            "relative",
+            "relative:relative",
+            "cosines with anchors, which are pairs (Moschella et al. 2023)",
+        ),
     )
 }
 

@@ -1,28 +1,20 @@
-"""How well a map translates: precision and rank of what should be found, among all of the target.
-
-Retrieval rules differ only in what is taken away from the cosine of each candidate.
-"""
+"""How well a map translates: ranks of what should be found among all vectors of the target."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.alignment import Pairs
+from embcli.core.alignment.retrieval import TEMPERATURE, fitted_temperature, penalties
 from embcli.core.cosine import pair_cosines, unit32
-from embcli.core.csls import densities
 from embcli.core.maps import Map
-from embcli.core.matching import SLACK
+from embcli.core.matching import SLACK, THREADS
 from embcli.core.topk import DECIMALS
-from embcli.errors import InputError, UsageError
+from embcli.errors import InputError
 
-RETRIEVAL = ("nn", "isf", "csls")
-NEIGHBOURHOOD = 10
-TEMPERATURE = 30.0
-
-_FITTED = 256
-_BISECTIONS = 12
 _ROWS = 1024
 _COLUMNS = 4096
 
@@ -68,13 +60,15 @@ def translation(
         Rows of the source, and rows of the target that are right for them. A source may have
         several: it counts as found when any of them is, as in MUSE [1]_.
     retrieval : {"nn", "isf", "csls"}
-        See `penalties`.
+        See `embcli.core.alignment.retrieval.penalties`.
     ks : sequence of int
 
     Raises
     ------
     InputError
         `gold` is empty.
+    UsageError
+        There is no such rule.
 
     References
     ----------
@@ -97,101 +91,6 @@ def translation(
     )
 
 
-def penalties(
-    source: NDArray[np.floating],
-    target: NDArray[np.floating],
-    retrieval: str,
-    *,
-    neighbourhood: int = NEIGHBOURHOOD,
-    temperature: float = TEMPERATURE,
-) -> NDArray[np.float64]:
-    """Tell what a retrieval rule takes away from the cosine of every candidate.
-
-    Parameters
-    ----------
-    source, target : float array, shape (n, dim) and (m, dim)
-        All vectors of both sides, mapped.
-    retrieval : {"nn", "isf", "csls"}
-        ``nn``, nearest neighbour, is the cosine itself. ``isf`` is the inverted softmax [1]_: the
-        probability of the source given the target, over all sources, so that the logarithm of the
-        target's sum is taken away. ``csls`` [2]_ takes away half the mean cosine of the target
-        with the sources nearest to it.
-    neighbourhood : int
-        Of CSLS, how many are nearest; 10 in the paper.
-    temperature : float
-        Of the inverted softmax: what cosines are multiplied with. 30 is MUSE's; see
-        `fitted_temperature`.
-
-    Returns
-    -------
-    penalties : float64 array, shape (m,)
-        The order of ``cosine - penalty`` is that of the rule.
-
-    Raises
-    ------
-    UsageError
-        There is no such rule.
-
-    Notes
-    -----
-    O(n · m · dim) time, except for ``nn``; O((n + m) · dim) memory.
-
-    References
-    ----------
-    .. [1] S. Smith, D. Turban, S. Hamblin, N. Hammerla. Offline bilingual word vectors, orthogonal
-       transformations and the inverted softmax. ICLR 2017.
-    .. [2] A. Conneau, G. Lample, M. Ranzato, L. Denoyer, H. Jégou. Word translation without
-       parallel data. ICLR 2018.
-    """
-    if retrieval == "nn":
-        return np.zeros(len(target))
-    if retrieval == "csls":
-        return densities(source, target, neighbourhood)[1] / 2
-    if retrieval == "isf":
-        return _log_sums(source, target, temperature) / temperature
-    raise UsageError(f"no retrieval {retrieval!r} (there are: {', '.join(RETRIEVAL)})")
-
-
-def fitted_temperature(
-    source: NDArray[np.floating],
-    target: NDArray[np.floating],
-    rows: NDArray[np.int64],
-    columns: NDArray[np.int64],
-) -> float:
-    """Fit the temperature of the inverted softmax to pairs, as its paper does.
-
-    Parameters
-    ----------
-    source, target : float array, shape (n, dim) and (m, dim)
-        All vectors of both sides, mapped.
-    rows, columns : int64 array, shape (n_pairs,)
-        Which of them are pairs; of many, some hundred that lie evenly among them are taken.
-
-    Returns
-    -------
-    temperature : float
-        Between 1 and 1000, that under which sources are likeliest given their targets.
-
-    Notes
-    -----
-    The log-likelihood is concave: its slope, the cosine of pairs less its expectation among all
-    sources, is 0 at one temperature only, which is found by bisection.
-    """
-    few = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _FITTED)).astype(np.int64))
-    products = unit32(target[columns[few]]) @ unit32(source).T
-    paired = float(products[np.arange(len(few)), rows[few]].mean())
-    low, high = 0.0, float(np.log(1000))
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        weights = np.exp(
-            (products - products.max(axis=1, keepdims=True)) * np.float32(np.exp(middle))
-        )
-        weights /= weights.sum(axis=1, keepdims=True)
-        expected = float(np.einsum("ij,ij->i", weights, products).mean())
-        low, high = (middle, high) if expected < paired else (low, middle)
-    return float(np.exp(low))
-
-
 def ranks(
     source: NDArray[np.floating],
     target: NDArray[np.floating],
@@ -202,8 +101,10 @@ def ranks(
 
     Parameters
     ----------
-    source, target, penalties
-        As of `penalties`.
+    source, target : float array, shape (n, dim) and (m, dim)
+        All vectors of both sides, mapped.
+    penalties : float64 array, shape (m,)
+        What is taken away from the cosine of each target.
     gold
         As of `translation`.
 
@@ -220,22 +121,26 @@ def ranks(
     rows, columns, values = _best_gold(source, target, gold, penalties)
     left, right = unit32(source[rows]), unit32(target)
     taken = penalties.astype(np.float32)
-    above = np.ones(len(rows), np.int64)
-    for top in range(0, len(rows), _ROWS):
+    found = np.ones(len(rows), np.int64)
+
+    def count(top: int) -> None:
         part = slice(top, top + _ROWS)
         wanted = values[part, None].astype(np.float32)
         for first in range(0, len(target), _COLUMNS):
             scores = left[part] @ right[first : first + _COLUMNS].T
             scores -= taken[first : first + _COLUMNS]
             scores -= wanted
-            above[part] += np.count_nonzero(scores > SLACK, axis=1)
+            found[part] += np.count_nonzero(scores > SLACK, axis=1)
             near = np.flatnonzero(np.abs(scores, out=scores) <= SLACK)
             row, column = np.divmod(near, scores.shape[1])
             row, column = row + top, column + first
             rival = _values(source, target, rows[row], column, penalties)
             ahead = (rival > values[row]) | ((rival == values[row]) & (column < columns[row]))
-            np.add.at(above, row[ahead], 1)
-    return above
+            np.add.at(found, row[ahead], 1)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(count, range(0, len(rows), _ROWS)))
+    return found
 
 
 def _best_gold(
@@ -262,21 +167,3 @@ def _values(
 ) -> NDArray[np.float64]:
     exact = pair_cosines(source, target, rows, columns) - penalties[columns]
     return exact.round(DECIMALS)
-
-
-def _log_sums(
-    source: NDArray[np.floating], target: NDArray[np.floating], temperature: float
-) -> NDArray[np.float64]:
-    """Sum exp(temperature · cosine) over all sources for every target; give the logarithms."""
-    left, right = unit32(source), unit32(target)
-    sums = np.full(len(target), -np.inf)
-    for first in range(0, len(target), _COLUMNS):
-        part = slice(first, first + _COLUMNS)
-        for top in range(0, len(source), _ROWS):
-            scores = left[top : top + _ROWS] @ right[part].T
-            scores *= np.float32(temperature)
-            peak = scores.max(axis=0)
-            scores -= peak
-            total = np.exp(scores, out=scores).sum(axis=0, dtype=np.float64)
-            sums[part] = np.logaddexp(sums[part], np.log(total) + peak)
-    return sums

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.alignment import Pairs
-from embcli.core.alignment.evaluation import NEIGHBOURHOOD
-from embcli.core.cosine import cosines
-from embcli.core.csls import csls, neighbours
+from embcli.core.alignment.retrieval import NEIGHBOURHOOD
+from embcli.core.cosine import unit
+from embcli.core.csls import csls
 from embcli.core.maps import Linear, Map, Transform
-from embcli.errors import UsageError
+from embcli.core.neighbours import neighbours
+from embcli.errors import InputError, UsageError, counted
 
 SAMPLE = 2000
 
@@ -68,11 +69,18 @@ def geometry(map: Map, pairs: Pairs, *, sample: int = SAMPLE, seed: int = 0) -> 
 
     Raises
     ------
+    InputError
+        There are fewer than two vectors of the source, or none of the target.
     UsageError
         `sample` is below 2.
     """
     if sample < 2:
         raise UsageError("a sample of fewer than 2 vectors has no angles")
+    if len(pairs.source) < 2 or not len(pairs.target):
+        raise InputError(
+            f"there are no angles between {counted(len(pairs.source), 'vector')} of the source "
+            f"and {len(pairs.target)} of the target"
+        )
     rng = np.random.default_rng(seed)
     rows, columns = (
         np.sort(rng.choice(len(side), min(sample, len(side)), replace=False))
@@ -135,13 +143,11 @@ def orthogonality_error(transform: Transform) -> float:
 
 def _distortion(before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
     upper = np.triu_indices(len(before), 1)
-    changes = cosines(after, after)[upper] - cosines(before, before)[upper]
-    return float(np.abs(changes).mean()) if len(changes) else 0.0
+    one, other = unit(before), unit(after)
+    return float(np.abs(one @ one.T - other @ other.T)[upper].mean())
 
 
 def _among_itself(vectors: NDArray[np.floating], k: int) -> Hubness:
-    if k < 1:
-        return Hubness(0.0, 1.0)
     near, _ = neighbours(vectors, vectors, k + 1)
     own = near.others == np.arange(len(vectors))[:, None]
     # Of vectors with more than k twins the vector itself may be missing: then the last one goes.

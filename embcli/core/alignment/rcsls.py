@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from embcli.core.alignment import Pairs
 from embcli.core.alignment.normalization import prepared
 from embcli.core.alignment.procrustes import rotation
-from embcli.core.csls import greatest
 from embcli.core.maps import Linear, Map, Transform
+from embcli.core.neighbours import greatest
 from embcli.errors import UsageError
 
 # A step that has been halved so often leads nowhere.

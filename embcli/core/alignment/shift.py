@@ -8,7 +8,7 @@ from embcli.core.maps import Map, Shift, Transform
 from embcli.errors import InputError
 
 
-def mean_shift(pairs: Pairs, *, normalize: str = "unit") -> Map:
+def mean_shift(pairs: Pairs, *, normalize: str = "unit,center") -> Map:
     """Move the source by what its pairs are away from those of the target, on average.
 
     This is the least-squares translation. Encoders trained together keep what they encode in
@@ -19,7 +19,10 @@ def mean_shift(pairs: Pairs, *, normalize: str = "unit") -> Map:
     pairs : Pairs
         At least one.
     normalize : str
-        See `embcli.core.alignment.normalization.prepared`.
+        See `embcli.core.alignment.normalization.prepared`. With ``center`` both means are taken
+        away, and what all vectors have in common no longer makes them alike; what is left to fit
+        is how the means of pairs differ from those of all vectors. With ``unit`` alone the source
+        moves, and the target stays what it is.
 
     Raises
     ------

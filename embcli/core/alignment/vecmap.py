@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from embcli.core.alignment import Pairs
 from embcli.core.alignment.normalization import prepared
 from embcli.core.maps import Linear, Map, Transform
-from embcli.errors import InputError
+from embcli.errors import UsageError
 
-# Directions with less of the greatest singular value are rounding, and cannot be whitened.
+# Directions with less of the greatest singular value are rounding, and whitening would blow it up.
 _RANK = 1e-6
 
 
@@ -27,7 +27,7 @@ def vecmap(
     Parameters
     ----------
     pairs : Pairs
-        As many as the wider side has components, and as many independent ones.
+        As many as the wider side has components: with fewer, whitening makes any two sides agree.
     normalize : str
         See `embcli.core.alignment.normalization.prepared`.
     reweight : float
@@ -39,6 +39,8 @@ def vecmap(
     ------
     InputError
         There are too few pairs.
+    UsageError
+        `reweight` is negative.
 
     Notes
     -----
@@ -51,6 +53,8 @@ def vecmap(
     with a multi-step framework of linear transformations. AAAI 2018. Steps S0 to S4 without the
     reduction of dimensions, S5, as in ``map_embeddings.py --supervised`` of the same authors.
     """
+    if not 0 <= reweight < np.inf:
+        raise UsageError(f"reweight is a number of at least 0, not {reweight}")
     widest = max(pairs.source.shape[1], pairs.target.shape[1])
     pairs.require(widest, "vecmap", "procrustes works")
     ready = prepared(pairs, normalize)
@@ -70,14 +74,13 @@ def vecmap(
 
 
 def _whitening(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the matrix that makes the covariance the identity (ZCA), and its inverse."""
+    """Give the matrix that makes the covariance the identity (ZCA), and its inverse.
+
+    Directions in which the vectors do not vary are taken to nothing, by both.
+    """
     _, lengths, axes = np.linalg.svd(vectors, full_matrices=False)
-    if lengths[-1] <= _RANK * lengths[0]:
-        rank = int((lengths > _RANK * lengths[0]).sum())
-        raise InputError(
-            f"vecmap needs pairs that vary in all {len(lengths)} components, and these vary in "
-            f"{rank}: procrustes works, and so does ridge"
-        )
+    kept = lengths > _RANK * lengths[0]
+    lengths, axes = lengths[kept], axes[kept]
     return axes.T / lengths @ axes, axes.T * lengths @ axes
 
 

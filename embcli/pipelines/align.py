@@ -1,0 +1,620 @@
+"""Fitting maps between collections, and comparing the ways of fitting them."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from embcli.config import DEFAULT_DB
+from embcli.core.alignment import METHODS, Fit, Method, Pairs, method
+from embcli.core.maps import Map, Transform, Unit
+from embcli.errors import InputError, ModelError, UsageError, counted
+from embcli.formats import Problem
+from embcli.pipelines.pairwise import Note
+from embcli.pipelines.sides import NONE, Paired, Side, open_sides, pair_up
+from embcli.store import Store, StoredMap
+
+AUTO = "auto"
+# Tried by "auto": what is best with few pairs, with many, and in between.
+CANDIDATES = ("procrustes", "ridge", "vecmap", "cca")
+RETRIEVALS = ("nn", "csls")
+REFINEMENTS = ("mutual", "self-learning")
+# Fewer held-out sources would say nothing.
+_LEAST_HELD_OUT = 10
+# Of few pairs a share is too small to tell methods apart: then several are held out in turn.
+_ENOUGH_HELD_OUT = 500
+# More say no more, and each is compared with all targets.
+_MOST_HELD_OUT = 2000
+# Sources that CSLS looks at around every candidate; see `measured`.
+_MOST_AROUND = 20_000
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to fit a map.
+
+    Attributes
+    ----------
+    method : str
+        A key of `embcli.core.alignment.METHODS`, or "auto": of some methods the one that
+        translates held-out pairs best.
+    options : mapping of str to str
+        What the method is told, as written on a command line.
+    refine : {"mutual", "self-learning"}, optional
+        Induce a dictionary with the map and fit again, round by round.
+    rounds : int, optional
+        Most rounds of that; by default, as many as help.
+    robust : bool
+        Find pairs that do not belong together, and fit without them.
+    select : int, optional
+        Fit to so many of the sources only, chosen to cover all.
+    holdout : float
+        Share of the sources that is kept aside to measure with, at most `_MOST_HELD_OUT`.
+    seed : int
+
+    Raises
+    ------
+    UsageError
+        There is no such method, or a number is out of its range.
+    """
+
+    method: str = AUTO
+    options: Mapping[str, str] = field(default_factory=dict)
+    refine: str | None = None
+    rounds: int | None = None
+    robust: bool = False
+    select: int | None = None
+    holdout: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method != AUTO:
+            parsed_options(method(self.method), self.options)
+        elif self.options:
+            raise UsageError("--option goes with a --method")
+        if self.refine not in (None, *REFINEMENTS):
+            raise UsageError(f"no refinement {self.refine!r} (there are: {', '.join(REFINEMENTS)})")
+        if not 0 <= self.holdout < 1:
+            raise UsageError(f"--holdout is a share from 0 to below 1, not {self.holdout:g}")
+        if min(self.select or 1, self.rounds or 1) < 1 or 0 in (self.select, self.rounds):
+            raise UsageError("--select and --rounds must be at least 1")
+
+
+def parsed_options(method: Method, given: Mapping[str, str]) -> dict[str, Any]:
+    """Read what a method is told; each value is of the type of its default.
+
+    Raises
+    ------
+    UsageError
+        The method cannot be told that, or the value is not of the type.
+    """
+    known = {name: default for name, default in method.options.items() if name != "seed"}
+    parsed: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in known:
+            raise UsageError(
+                f"method {method.name!r} has no option {name!r} (it has: "
+                f"{', '.join(f'{key}={value}' for key, value in known.items()) or 'none'})"
+            )
+        parsed[name] = _parsed(name, text, known[name])
+    return parsed
+
+
+def _parsed(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"option {name} is true or false, not {text!r}")
+        return text.lower() == "true"
+    try:
+        if isinstance(default, int):
+            return int(text)
+        number = float(text)
+        if np.isfinite(number):
+            return number
+    except ValueError:
+        pass
+    if isinstance(default, str):
+        return text
+    raise UsageError(f"option {name} is a number like {default}, not {text!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Pairs to fit to, and pairs to measure with that have none of their sources."""
+
+    train: Pairs
+    test: Pairs
+
+    @classmethod
+    def several(cls, pairs: Pairs, share: float, seed: int) -> "list[Split]":
+        """Keep a share of the sources aside, with all their pairs; of few pairs one after another.
+
+        Returns
+        -------
+        splits : list of Split
+            As many disjoint ones as make `_ENOUGH_HELD_OUT` sources together, or as there are.
+        """
+        sources = np.random.default_rng(seed).permutation(np.unique(pairs.rows))
+        size = min(round(len(sources) * share), _MOST_HELD_OUT)
+        if not size:
+            return [cls(pairs, pairs.take(np.zeros(len(pairs.rows), np.bool_)))]
+        count = min(-(-_ENOUGH_HELD_OUT // size), len(sources) // size)
+        masks = [np.isin(pairs.rows, sources[n * size : (n + 1) * size]) for n in range(count)]
+        return [cls(pairs.take(~aside), pairs.take(aside)) for aside in masks]
+
+    @property
+    def measurable(self) -> bool:
+        """Whether there is enough to measure with."""
+        return len(np.unique(self.test.rows)) >= _LEAST_HELD_OUT
+
+
+def fitter(name: str, plan: Plan) -> Callable[[Pairs], Map]:
+    """Give the function that fits as planned, by one method."""
+    chosen = method(name)
+    told = parsed_options(chosen, plan.options) if plan.method != AUTO else {}
+    if "seed" in chosen.options:
+        told["seed"] = plan.seed
+    fit: Fit = partial(chosen.fit, **told)
+    if plan.robust:
+        from embcli.core.alignment.robust import robust
+
+        fit = _robust(robust, fit)
+    if plan.refine is not None:
+        from embcli.core.alignment.refinement import refine
+
+        limit = {} if plan.rounds is None else {"rounds": plan.rounds}
+        fit = _refined(partial(refine, kind=plan.refine, seed=plan.seed, **limit), fit)
+    return fit
+
+
+def _robust(robust: Callable[..., Any], fit: Fit) -> Fit:
+    return lambda pairs: robust(pairs, fit).map
+
+
+def _refined(refine: Callable[..., Any], fit: Fit) -> Fit:
+    return lambda pairs: refine(pairs, fit).map
+
+
+def measured(map: Map, split: Split, retrievals: Sequence[str] = RETRIEVALS) -> list[Row]:
+    """Translate held-out sources, all targets being candidates.
+
+    Returns
+    -------
+    rows : list of dict
+        For every way of retrieving ``P@1``, ``P@5``, ``P@10``, ``MRR``, how many ``sources`` were
+        translated, how many ``candidates`` there were, and among how many sources CSLS and the
+        inverted softmax look at each candidate: at most `_MOST_AROUND`, drawn at random.
+    """
+    from embcli.core.alignment.evaluation import translation
+
+    test = _thinned(split.test)
+    pairs = split.train._replace(source=test.source)
+    if len(test.source) < len(split.test.source):
+        pairs = pairs.take(np.zeros(len(pairs.rows), np.bool_))  # whose rows these are not
+    rows = []
+    for retrieval in retrievals:
+        scores = translation(map, pairs, (test.rows, test.columns), retrieval=retrieval)
+        rows.append(
+            {
+                "retrieval": retrieval,
+                **{f"P@{k}": value for k, value in scores.precision.items()},
+                "MRR": scores.mrr,
+                "sources": len(scores.sources),
+                "candidates": len(test.target),
+                "around": len(test.source),
+            }
+        )
+    return rows
+
+
+def _thinned(pairs: Pairs) -> Pairs:
+    """Draw sources that are in no pair, if there are too many to compare all with all targets."""
+    if len(pairs.source) <= _MOST_AROUND:
+        return pairs
+    used = np.unique(pairs.rows)
+    others = np.setdiff1d(np.arange(len(pairs.source)), used)
+    more = max(_MOST_AROUND - len(used), 0)
+    drawn = np.random.default_rng(0).choice(others, min(more, len(others)), replace=False)
+    kept = np.sort(np.concatenate([used, drawn]))
+    return pairs._replace(source=pairs.source[kept], rows=np.searchsorted(kept, pairs.rows))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A map that was kept, and what was measured on the way.
+
+    Attributes
+    ----------
+    map : StoredMap
+    rows : list of dict
+        Of every method that was tried and every way of retrieving: how well it translates what
+        was held out.
+    paired : Paired
+    """
+
+    map: StoredMap
+    rows: list[Row]
+    paired: Paired
+
+
+def fit(
+    source: str,
+    target: str,
+    name: str,
+    plan: Plan | None = None,
+    *,
+    pairs: str = "ids",
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    db_b: str | os.PathLike[str] | None = None,
+    replace: bool = False,
+    note: Note = lambda message: None,
+    on_problem: Callable[[Problem], None] = lambda problem: None,
+) -> Fitted:
+    """Fit a map from the space of a collection to that of another, and keep it in the store.
+
+    Held-out figures are of a map that was fitted without them; the one that is kept is fitted to
+    all pairs.
+
+    Parameters
+    ----------
+    source, target : str
+        Collections.
+    name : str
+        What to call the map.
+    plan : Plan, optional
+    pairs : str
+        See `embcli.pipelines.sides.pair_up`.
+    db : path
+        The store of the source, and of the map.
+    db_b : path, optional
+        The store of the target, if it is another.
+    replace : bool
+        Take the place of a map of that name.
+    note, on_problem : callable
+        Told what a user should know, and of every line that could not be read.
+
+    Returns
+    -------
+    fitted : Fitted
+
+    Raises
+    ------
+    UsageError, InputError, StoreError, ModelError
+    """
+    plan = plan or Plan()
+    with Store(db, readonly=True) as store:
+        if not replace and any(map.name == name for map in store.maps.all()):
+            raise UsageError(
+                f"there is a map {name!r} already", hint=f"--force, or: embcli maps rm {name}"
+            )
+    with open_sides(source, target, db=db, db_b=db_b, note=note) as (left, right):
+        paired = pair_up(left, right, pairs, on_problem)
+        note_coverage(paired, left, right, note)
+        used = _selected(paired.pairs, plan, note)
+        names = _methods(plan, paired.origin)
+        splits = Split.several(used, plan.holdout, plan.seed)
+        rows: list[Row] = []
+        if paired.origin != NONE and splits[0].measurable:
+            rows = list(_compared(names, plan, splits, note))
+            if not rows:
+                raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
+        elif len(names) > 1:
+            names = [names[0]]
+            note(
+                f"too few pairs to hold any out: fitted by {names[0]}, without figures "
+                f"({counted(paired.covered, 'source')}; {_LEAST_HELD_OUT} must be held out)"
+            )
+        chosen = _best(rows) if rows else names[0]
+        map, confidence = _fitted(chosen, plan, used, note)
+    facts = {
+        "options": parsed_options(method(chosen), plan.options) if plan.method != AUTO else {},
+        "auto": plan.method == AUTO,
+        "refine": plan.refine,
+        "robust": plan.robust,
+        "select": plan.select,
+        "seed": plan.seed,
+        "collections": {"source": source, "target": target},
+        "pairs": {
+            "origin": paired.origin,
+            "given": paired.given,
+            "count": len(used.rows),
+            "sources": len(np.unique(used.rows)),
+        },
+        "held_out": next(
+            (row for row in rows if row["method"] == chosen and row["retrieval"] == "csls"), None
+        ),
+        **confidence,
+    }
+    with Store(db) as store, store.run("align fit", source, {"target": target, "map": name}):
+        kept = store.maps.add(
+            name, finished(map, left, right), method=chosen, source=left.recipe,
+            target=right.recipe, fit=facts, replace=replace,
+        )  # fmt: skip
+    for row in rows:
+        row["chosen"] = row["method"] == chosen
+    return Fitted(kept, rows, paired)
+
+
+def compare(
+    source: str,
+    target: str,
+    methods: Sequence[str] = (),
+    plan: Plan | None = None,
+    *,
+    pairs: str = "ids",
+    test: str | None = None,
+    retrievals: Sequence[str] = RETRIEVALS,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    db_b: str | os.PathLike[str] | None = None,
+    note: Note = lambda message: None,
+    on_problem: Callable[[Problem], None] = lambda problem: None,
+) -> list[Row]:
+    """Fit maps by several methods to the same pairs, and translate the same sources with them.
+
+    Parameters
+    ----------
+    source, target : str
+        Collections.
+    methods : sequence of str
+        By default all that take pairs.
+    plan : Plan, optional
+        Its method is passed over.
+    pairs : str
+        What to fit to, see `embcli.pipelines.sides.pair_up`.
+    test : str, optional
+        What to measure with, likewise; by default a share of the pairs is held out.
+    retrievals : sequence of str
+        Of "nn", "isf", "csls".
+    db, db_b, note, on_problem
+        As in `fit`.
+
+    Returns
+    -------
+    rows : list of dict
+        Of every method and every way of retrieving.
+    """
+    plan = plan or Plan()
+    names = list(methods) or [m.name for m in METHODS.values() if m.paired]
+    for name in names:
+        method(name)
+    with open_sides(source, target, db=db, db_b=db_b, note=note) as (left, right):
+        paired = pair_up(left, right, pairs, on_problem)
+        note_coverage(paired, left, right, note)
+        used = _selected(paired.pairs, plan, note)
+        if test is not None:
+            gold = pair_up(left, right, test, on_problem)
+            note_coverage(gold, left, right, note)
+            splits = [Split(used, gold.pairs)]
+        else:
+            splits = Split.several(used, plan.holdout, plan.seed)
+            if not splits[0].measurable:
+                raise InputError(
+                    f"{counted(paired.covered, 'source')} with pairs are too few to hold "
+                    f"{_LEAST_HELD_OUT} out",
+                    hint="more pairs, --holdout .5, or --test FILE",
+                )
+        return list(_compared(names, plan, splits, note, retrievals, unaligned=True))
+
+
+def note_coverage(paired: Paired, source: Side, target: Side, note: Note) -> None:
+    """Say how much of what was given both collections have."""
+    if paired.origin == NONE:
+        return
+    if paired.count < paired.given:
+        note(
+            f"{paired.origin}: {paired.count:,} of {counted(paired.given, 'pair')} have both sides "
+            f"in {source.name!r} and {target.name!r} ({paired.covered:,} of "
+            f"{counted(paired.sources, 'source')})"
+        )
+    else:
+        note(f"{paired.origin}: {counted(paired.count, 'pair')}")
+
+
+def finished(map: Map, source: Side, target: Side) -> Map:
+    """Scale what a map gives to unit length where that is what its space has."""
+    unit = Transform.of(Unit())
+    if map.target:
+        return Map(map.source.then(unit), map.target.then(unit))
+    return Map(map.source.then(unit)) if target.recipe.normalized else map
+
+
+def _methods(plan: Plan, origin: str) -> list[str]:
+    unpaired = [m.name for m in METHODS.values() if not m.paired]
+    if plan.method == AUTO:
+        return unpaired[:1] if origin == NONE else [n for n in CANDIDATES if n in METHODS]
+    if origin == NONE and plan.method not in unpaired:
+        raise UsageError(
+            f"method {plan.method!r} needs pairs", hint=f"--method {' or '.join(unpaired)}"
+        )
+    return [plan.method]
+
+
+def _selected(pairs: Pairs, plan: Plan, note: Note) -> Pairs:
+    if plan.select is None or plan.select >= len(sources := np.unique(pairs.rows)):
+        return pairs
+    from embcli.core.alignment.selection import select
+
+    chosen = sources[select(pairs.source[sources], plan.select, seed=plan.seed)]
+    note(f"chose {counted(plan.select, 'source')} of {len(sources):,} to cover them all")
+    return pairs.take(np.isin(pairs.rows, chosen))
+
+
+def _compared(
+    names: Sequence[str],
+    plan: Plan,
+    splits: Sequence[Split],
+    note: Note,
+    retrievals: Sequence[str] = RETRIEVALS,
+    unaligned: bool = False,
+) -> Iterator[Row]:
+    first = splits[0].train
+    facts = {"pairs": len(first.rows), "splits": len(splits)}
+    if unaligned and first.source.shape[1] == first.target.shape[1]:
+        rows = [measured(Map(Transform()), split, retrievals) for split in splits]
+        for row in _together(rows):
+            yield {"method": "none", **row, **facts, "pairs": 0, "two_sided": False, "seconds": 0.0}
+    for name in names:
+        started = time.perf_counter()
+        try:
+            maps = [fitter(name, plan)(split.train) for split in splits]
+        except (InputError, UsageError, ModelError) as error:
+            if len(names) == 1:
+                raise
+            note(f"{name}: {error.message}")
+            continue
+        seconds = round((time.perf_counter() - started) / len(splits), 3)
+        each = [measured(map, split, retrievals) for map, split in zip(maps, splits, strict=True)]
+        two_sided = bool(maps[0].target)
+        for row in _together(each):
+            yield {"method": name, **row, **facts, "two_sided": two_sided, "seconds": seconds}
+
+
+def _together(each: Sequence[list[Row]]) -> Iterator[Row]:
+    """Average what was measured with several splits over all their sources."""
+    for rows in zip(*each, strict=True):
+        sources = sum(row["sources"] for row in rows)
+        figures = (name for name in rows[0] if name == "MRR" or name.startswith("P@"))
+        yield {
+            **rows[0],
+            **{name: sum(row[name] * row["sources"] for row in rows) / sources for name in figures},
+            "sources": sources,
+        }
+
+
+def _best(rows: Sequence[Row]) -> str:
+    """Name the method with the greatest MRR under CSLS; of equals the first tried."""
+    return str(max((r for r in rows if r["retrieval"] == "csls"), key=lambda r: r["MRR"])["method"])
+
+
+def _fitted(name: str, plan: Plan, pairs: Pairs, note: Note) -> tuple[Map, dict[str, Any]]:
+    map = fitter(name, plan)(pairs)
+    if len(pairs.rows):
+        return map, {}
+    from embcli.core.alignment.unsupervised import confidence
+
+    sure = confidence(pairs, map, seed=plan.seed)
+    return map, {"confidence": sure._asdict()}
+
+
+def choose(
+    collection: str,
+    k: int,
+    *,
+    seed: int = 0,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    note: Note = lambda message: None,
+) -> list[Row]:
+    """Choose the records of a collection that are most worth a pair, the most worth first.
+
+    Parameters
+    ----------
+    collection : str
+    k : int
+        How many; all, if there are fewer.
+    seed : int
+    db : path
+    note : callable
+
+    Returns
+    -------
+    rows : list of dict
+        ``rank``, ``id`` and ``text``.
+    """
+    from embcli.core.alignment.selection import select
+
+    with Store(db, readonly=True) as store, store.snapshot():
+        side = Side.load(store.collection(collection), note)
+        chosen = select(side.vectors, min(k, len(side.keys)), seed=seed).tolist()
+        records = side.collection.get_by_key(side.keys[chosen].tolist())
+        found = [records[key] for key in side.keys[chosen].tolist()]
+    return [
+        {"rank": rank, "id": record.id, "text": record.text} for rank, record in enumerate(found, 1)
+    ]
+
+
+def evaluate(
+    name: str,
+    pairs: str,
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    retrievals: Sequence[str] = ("nn", "isf", "csls"),
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    db_b: str | os.PathLike[str] | None = None,
+    note: Note = lambda message: None,
+    on_problem: Callable[[Problem], None] = lambda problem: None,
+) -> tuple[list[Row], list[Row]]:
+    """Translate the sources of pairs through a map, among all vectors of the target.
+
+    Parameters
+    ----------
+    name : str
+        The map.
+    pairs : str
+        See `embcli.pipelines.sides.pair_up`.
+    source, target : str, optional
+        Collections in the spaces of the map; by default those it was fitted to.
+    retrievals : sequence of str
+    db, db_b, note, on_problem
+        As in `fit`.
+
+    Returns
+    -------
+    scores : list of dict
+        For every way of retrieving.
+    geometry : list of dict
+        What the map does to the space: ``measure``, ``value``.
+
+    Raises
+    ------
+    UsageError
+        A collection is not in the space that the map is for.
+    """
+    with Store(db, readonly=True) as store:
+        map = store.maps.get(name)
+    fitted_to = map.fit.get("collections", {})
+    names = source or fitted_to.get("source"), target or fitted_to.get("target")
+    if None in names:
+        raise UsageError(f"map {name!r} was not fitted here: give --source and --target")
+    with open_sides(str(names[0]), str(names[1]), db=db, db_b=db_b, note=note) as sides:
+        for side, recipe, which in zip(
+            sides, (map.source, map.target), ("source", "target"), strict=True
+        ):
+            if side.recipe.hash != recipe.hash:
+                raise UsageError(
+                    f"map {name!r} has {recipe.model!r} as its {which}, and collection "
+                    f"{side.name!r} is in the space of {side.recipe.model!r}",
+                    hint=f"--{which} with a collection in that space; embcli maps info {name}",
+                )
+        gold = pair_up(*sides, pairs, on_problem)
+        note_coverage(gold, *sides, note)
+        if not gold.count:
+            raise UsageError("--pairs none: there is nothing to measure with")
+        none = gold.pairs.take(np.zeros(gold.count, np.bool_))
+        rows = measured(map.map, Split(none, gold.pairs), retrievals)
+        return rows, _geometry(map.map, gold.pairs)
+
+
+def _geometry(map: Map, pairs: Pairs) -> list[Row]:
+    from embcli.core.alignment.geometry import geometry
+
+    found = geometry(map, pairs)
+    return [
+        {"measure": "orthogonality error", "value": found.orthogonality},
+        {"measure": "distortion of cosines", "value": found.distortion},
+        *(
+            {"measure": f"hubness ({part}) of {where}", "value": getattr(hubs, part)}
+            for where, hubs in {
+                "the source": found.hubness_before,
+                "the source, mapped": found.hubness_after,
+                "the target, by cosine": found.hubness_nn,
+                "the target, by CSLS": found.hubness_csls,
+            }.items()
+            for part in ("skewness", "antihubs")
+        ),
+    ]

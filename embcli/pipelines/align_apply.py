@@ -1,0 +1,314 @@
+"""From a collection, through a map, to another one."""
+
+import hashlib
+import os
+import time
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
+from embcli.core.maps import Transform
+from embcli.encoders.recipe import Recipe
+from embcli.errors import UsageError
+from embcli.formats import Problem
+from embcli.pipelines.compress import keep_coded
+from embcli.pipelines.encode import Listeners
+from embcli.store import Chunks, Collection, Record, Store, StoredMap
+from embcli.store.collection import Batch
+
+_RECORDS_AT_ONCE = 4096
+_LARGEST_FLOAT16 = 65504.0
+
+
+@dataclass
+class ApplyReport:
+    """What an application did, in numbers of records.
+
+    Attributes
+    ----------
+    records : int
+        Read and now in the collection: mapped and unchanged ones together.
+    mapped : int
+        Of these, how many were mapped now.
+    unchanged : int
+        How many were there already, mapped from the same vector.
+    updated : int
+        How many were there before with another vector, text, metadata or source.
+    skipped : int
+        Not stored, because the map leaves nothing of them.
+    total : int
+        Records in the collection afterwards.
+    seconds : float
+    """
+
+    records: int = 0
+    mapped: int = 0
+    unchanged: int = 0
+    updated: int = 0
+    skipped: int = 0
+    total: int = 0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"mapped {self.mapped:,}, unchanged {self.unchanged:,}, updated {self.updated:,}, "
+            f"skipped {self.skipped:,} in {self.seconds:.2f} s"
+        )
+
+
+@dataclass(frozen=True)
+class _Copy(Record):
+    """A record that is copied as it is, but for what its vector was made of."""
+
+    origin: str = field(default="", compare=False)
+    stored_meta: str = field(default="{}", compare=False)
+
+    @property
+    def hash(self) -> str:
+        return self.origin
+
+    @property
+    def meta_json(self) -> str:
+        return self.stored_meta
+
+
+def apply_map(
+    name: str,
+    source: str = DEFAULT_COLLECTION,
+    to: str | None = None,
+    *,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    where: str | None = None,
+    storage: str | None = None,
+    listeners: Listeners | None = None,
+) -> ApplyReport:
+    """Write what a map makes of a collection into another one.
+
+    Batches are committed as they come. A run that was interrupted is completed by the same
+    command: what is there is passed over, unless its text or its vector has changed since.
+
+    Parameters
+    ----------
+    name : str
+        Of the map. The collection may be in the space of its source or, if the map changes that
+        side too, of its target.
+    source : str
+        The collection to map. Its texts, metadata, sources and chunks are copied.
+    to : str
+        The collection to write, created if it does not exist.
+    db : path
+    where : str, optional
+        Only the records that pass, see `embcli.store.where`.
+    storage : {"float32", "float16"}, optional
+        How a new collection stores vectors; by default as the source does.
+    listeners : Listeners, optional
+
+    Returns
+    -------
+    report : ApplyReport
+
+    Raises
+    ------
+    UsageError
+        The collection is in neither space of the map, or it is multi-vector; or `to` is in
+        another space than the map leads to.
+    StoreError
+        There is no such map or collection.
+
+    Notes
+    -----
+    Mapped vectors never pass for a model's own: a text that is encoded into the same space later
+    gets its own vector, in the collection written here, too.
+    """
+    started = time.perf_counter()
+    listeners = listeners or Listeners()
+    with Store.existing(db) as store:
+        map, origin = store.maps.get(name), store.collection(source)
+        if to is None or to == source:
+            raise UsageError("what is mapped goes into another collection", hint="--to NAME")
+        transform = side_of(map, origin)
+        if origin.recipe.multivector:
+            raise UsageError(
+                f"collection {source!r} has a vector for every token: maps are for one a text"
+            )
+        wanted = None if where is None else origin.filter(where)
+        if storage is None and all(info.name != to for info in store.collections()):
+            storage = origin.dtype
+        target = store.create_collection(to, map.space, storage, origin.chunking)
+        arguments = {
+            "map": name, "sha256": map.hash, "collection": source, "to": to, "where": where,
+        }  # fmt: skip
+        with store.run("align apply", to, arguments) as counts:
+            report = ApplyReport()
+            total = len(origin) if wanted is None else int(wanted.sum())
+            mapper = _Mapper(transform, map, target, report, listeners)
+            for batch in origin.batches(_RECORDS_AT_ONCE, wanted):
+                mapper.write(batch)
+                store.index_texts()
+                done = report.records + report.skipped
+                listeners.progress(done, max(total, done), report.records)
+            keep_coded(target)
+            report.total = len(target)
+            report.seconds = round(time.perf_counter() - started, 3)
+            counts.update(asdict(report))
+    return report
+
+
+def side_of(map: StoredMap, collection: Collection) -> Transform:
+    """Tell what a map does to the vectors of a collection.
+
+    Raises
+    ------
+    UsageError
+        It does nothing to them, or they are in another space.
+    """
+    space = collection.recipe
+    if space.hash == map.source.hash:
+        return map.map.source
+    if space.hash == map.target.hash and map.two_sided:
+        return map.map.target
+    ends = f"from {map.source.model!r} to {map.target.model!r}"
+    if space.hash in (map.target.hash, map.space.hash):
+        raise UsageError(
+            f"map {map.name!r} leads {ends}, and collection {collection.name!r} is where it leads",
+            hint=None if map.two_sided else f"embcli maps invert {map.name}",
+        )
+    alike = [end for end in (map.source, map.target) if end.model == space.model]
+    differences = f" ({'; '.join(alike[0].differences(space))})" if alike else ""
+    raise UsageError(
+        f"map {map.name!r} leads {ends}, and collection {collection.name!r} is in another space, "
+        f"of {space.model!r}{differences}",
+        hint=f"embcli maps list, or: embcli align fit --source {collection.name} --target OTHER",
+    )
+
+
+class _Mapper:
+    """Maps batches, and stores what is not there already."""
+
+    def __init__(
+        self,
+        transform: Transform,
+        map: StoredMap,
+        target: Collection,
+        report: ApplyReport,
+        listeners: Listeners,
+    ) -> None:
+        self._transform = transform.rounded()
+        self._target = target
+        self._space: Recipe = map.space
+        self._hash = map.hash
+        self._report = report
+        self._listeners = listeners
+
+    def write(self, batch: Batch) -> None:
+        """Store a batch in one transaction."""
+        starts = _starts(batch)
+        copies = self._copies(batch, starts)
+        vectors: dict[str, NDArray[np.float32] | Chunks] = {}
+        lost: dict[str, str] = {}
+        while True:
+            kept = [copy for copy in copies if copy.hash not in lost]
+            missing = {copy.hash for copy in self._target.missing(kept)} - vectors.keys()
+            self._map(batch, copies, starts, missing, vectors, lost)
+            kept = [copy for copy in kept if copy.hash not in lost]
+            written = self._target.write(kept, vectors)
+            if written is not None:
+                break  # else another process changed the store meanwhile
+        for copy in copies:
+            if copy.hash in lost:
+                self._skip(copy, lost[copy.hash])
+        self._report.records += len(kept)
+        self._report.mapped += written.added + written.changed
+        self._report.unchanged += written.unchanged + written.refreshed
+        self._report.updated += written.changed + written.refreshed
+
+    def _copies(self, batch: Batch, starts: NDArray[np.int64]) -> list[_Copy]:
+        """Make the records; the hash of each names the map, the text and the vectors before it."""
+        sums = np.add.reduceat(_checksums(batch.vectors), starts)
+        columns = zip(
+            batch.ids, batch.texts, batch.metas, batch.sources, batch.hashes, sums.tolist(),
+            strict=True,
+        )  # fmt: skip
+        return [
+            _Copy(id, text, {}, source, origin=self._origin(hash, sum), stored_meta=meta)
+            for id, text, meta, source, hash, sum in columns
+        ]
+
+    def _origin(self, hash: str, sum: int) -> str:
+        content = f"{self._hash}:{hash}:{sum:x}".encode()
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+    def _map(
+        self,
+        batch: Batch,
+        copies: list[_Copy],
+        starts: NDArray[np.int64],
+        missing: set[str],
+        vectors: dict[str, NDArray[np.float32] | Chunks],
+        lost: dict[str, str],
+    ) -> None:
+        """Put what is missing into `vectors`, by hash; say in `lost` what there is no vector of."""
+        which = [row for row, copy in enumerate(copies) if copy.hash in missing]
+        if not which:
+            return
+        ends = np.append(starts[1:], len(batch.vectors))
+        if batch.spans is None:
+            chosen = batch.vectors if len(which) == len(copies) else batch.vectors[which]
+        else:
+            chosen = np.concatenate([batch.vectors[starts[row] : ends[row]] for row in which])
+        rows = self._transform.apply(chosen)
+        rows, wrong = self._usable(rows)
+        start = 0
+        for row in which:
+            end = start + int(ends[row] - starts[row])
+            hash = copies[row].hash
+            reasons = [wrong[place] for place in range(start, end) if place in wrong]
+            if reasons:
+                lost[hash] = reasons[0]
+            elif batch.spans is None:
+                vectors[hash] = rows[start]
+            else:
+                vectors[hash] = Chunks(rows[start:end], batch.spans[row])
+            start = end
+
+    def _usable(self, rows: NDArray[np.floating]) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Scale rows as the space has them, and tell which are of no use and why."""
+        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        wrong = dict.fromkeys(np.flatnonzero(squares == 0).tolist(), "a vector of zeros")
+        if not np.isfinite(squares).all():
+            infinite = np.flatnonzero(~np.isfinite(rows).all(axis=1)).tolist()
+            wrong |= dict.fromkeys(infinite, "a vector that is not finite")
+        if self._space.normalized:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                rows = rows * (1 / np.sqrt(squares)).astype(np.float32)[:, None]
+        elif self._target.dtype == "float16":
+            large = np.flatnonzero(np.abs(rows).max(axis=1) > _LARGEST_FLOAT16).tolist()
+            wrong |= dict.fromkeys(large, "a vector that does not fit into float16")
+        return rows.astype(np.float32, copy=False), wrong
+
+    def _skip(self, copy: _Copy, reason: str) -> None:
+        self._report.skipped += 1
+        message = f"the map makes {reason} of record {copy.id!r}"
+        if self._target.sources([copy.id]):
+            message += "; the one stored before stays"
+        source, _, line = copy.source.rpartition(":")
+        number = int(line) if line.isdecimal() else 0
+        self._listeners.problem(Problem(source or copy.id, number, message))
+
+
+def _starts(batch: Batch) -> NDArray[np.int64]:
+    """Tell where the vectors of each record begin."""
+    if batch.spans is None:
+        return np.arange(len(batch.ids))
+    counts = np.fromiter(map(len, batch.spans), np.int64, len(batch.spans))
+    return np.cumsum(counts) - counts
+
+
+def _checksums(vectors: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """Sum the bits of each row up, every place with a factor of its own, modulo 2^64."""
+    bits = np.ascontiguousarray(vectors, "<f4").view("<u4")
+    # Odd ones: whatever changes in one place changes the sum.
+    factors = np.random.PCG64(0).random_raw(bits.shape[1]) | np.uint64(1)
+    return bits.astype(np.uint64) @ factors
