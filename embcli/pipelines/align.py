@@ -167,7 +167,7 @@ def fitter(name: str, plan: Plan) -> Callable[[Pairs], Map]:
     if plan.refine is not None:
         from embcli.core.alignment.refinement import refine
 
-        limit = {} if plan.rounds is None else {"rounds": plan.rounds}
+        limit: dict[str, Any] = {} if plan.rounds is None else {"rounds": plan.rounds}
         fit = _refined(partial(refine, kind=plan.refine, seed=plan.seed, **limit), fit)
     return fit
 
@@ -495,7 +495,7 @@ def _fitted(name: str, plan: Plan, pairs: Pairs, note: Note) -> tuple[Map, dict[
     map = fitter(name, plan)(pairs)
     if len(pairs.rows):
         return map, {}
-    from embcli.core.alignment.unsupervised import confidence
+    from embcli.core.alignment.confidence import confidence
 
     sure = confidence(pairs, map, seed=plan.seed)
     return map, {"confidence": sure._asdict()}

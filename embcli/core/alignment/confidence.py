@@ -20,6 +20,8 @@ _KEEP = (0.1, 0.2, 0.4, 0.8, 1.0)
 _ROUNDS = 4
 _REFINED = 3
 _RELIABLE = 1.25
+# Of a control, so that the ratio is finite.
+_LEAST = 1e-3
 
 
 class Confidence(NamedTuple):
@@ -36,22 +38,18 @@ class Confidence(NamedTuple):
         corresponds to it, aligned as well as they can be.
     vectors : int
         How many there could be.
+    ratio : float
+        The score over that of the controls: about 1, or less, if nothing was found.
+    reliable : bool
+        Whether chance would not have done as well by far.
     """
 
     score: float
     share: float
     control: float
     vectors: int
-
-    @property
-    def ratio(self) -> float:
-        """The score over that of the controls: about 1, or less, if nothing was found."""
-        return self.score / self.control if self.control > 0 else np.inf * np.sign(self.score)
-
-    @property
-    def reliable(self) -> bool:
-        """Whether chance would not have done as well by far."""
-        return self.ratio >= _RELIABLE
+    ratio: float
+    reliable: bool
 
 
 def confidence(pairs: Pairs, map: Map, *, seed: int = 0) -> Confidence:
@@ -88,7 +86,10 @@ def confidence(pairs: Pairs, map: Map, *, seed: int = 0) -> Confidence:
         other = _shuffled(b, rng)
         controls.append(_held_out(a, other, _by_chance(a, other, rng)).score)
     count = min(len(a) // 2, len(b), _SCORED)
-    return Confidence(found.score, len(found.rows) / count, max(controls), count)
+    chance = max(controls)
+    ratio = found.score / max(chance, _LEAST)
+    share = len(found.rows) / count
+    return Confidence(found.score, share, chance, count, ratio, ratio >= _RELIABLE)
 
 
 def _held_out(a: Vectors, b: Vectors, turn: NDArray[np.float64]) -> Dictionary:
