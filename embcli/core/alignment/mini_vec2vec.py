@@ -99,7 +99,7 @@ def mini_vec2vec(
     cluster differs, which is what several starts are for. Ask
     `embcli.core.alignment.confidence` of the result.
 
-    After mini-vec2vec [1]_, with four differences, all found on the sentences of
+    After mini-vec2vec [1]_, with four differences, chosen on the sentences of
     benchmarks/unsupervised.py: there, 20 clusters are matched by a quadratic assignment, many
     times, and vectors are paired by their similarities to all of these anchors; here, 500 clusters
     are matched by distributions of similarities [2]_, with Sinkhorn's normalisation at falling
