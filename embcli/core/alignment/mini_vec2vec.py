@@ -88,7 +88,7 @@ def mini_vec2vec(
     Raises
     ------
     InputError
-        There are fewer vectors than twice the components, or than clusters.
+        There are fewer vectors than twice the components, or than twice the clusters.
     UsageError
         An option is out of range.
 
