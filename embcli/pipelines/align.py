@@ -455,8 +455,8 @@ def _without_pairs(
         )
         if sure.reliable:
             break
-    ratio, name, map, sure = max(found, key=lambda each: each[0])
-    return name, map, [], {**sure._asdict(), "ratio": ratio, "reliable": sure.reliable}
+    _, name, map, sure = max(found, key=lambda each: each[0])
+    return name, map, [], sure._asdict()
 
 
 def _selected(pairs: Pairs, plan: Plan, note: Note) -> Pairs:

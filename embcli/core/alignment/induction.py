@@ -9,6 +9,8 @@ from embcli.core.csls import csls
 from embcli.core.matching import mutual
 
 NEIGHBOURHOOD = 10
+# Probabilities of self-learning, doubled after every stage, as in VecMap.
+KEEP = (0.1, 0.2, 0.4, 0.8, 1.0)
 _LEVELS = 256
 
 

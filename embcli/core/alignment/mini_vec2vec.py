@@ -20,7 +20,7 @@ _CLUSTER_SAMPLE = 15000
 # Distributions of similarities: of how many vectors, seen at how many quantiles.
 _PROFILE_SAMPLE = 3000
 _QUANTILES = 400
-_TEMPERATURES = np.geomspace(0.15, 0.02, 20)
+_TEMPERATURES = np.geomspace(0.15, 0.02, 20).astype(np.float32)
 _SINKHORN = 15
 # Of closest points.
 _AVERAGED = 10
@@ -88,7 +88,7 @@ def mini_vec2vec(
     Raises
     ------
     InputError
-        There are fewer vectors than twice the components, or than clusters.
+        There are fewer vectors than twice the components, or than twice the clusters.
     UsageError
         An option is out of range.
 
@@ -99,7 +99,7 @@ def mini_vec2vec(
     cluster differs, which is what several starts are for. Ask
     `embcli.core.alignment.confidence` of the result.
 
-    After mini-vec2vec [1]_, with four differences, all found on the sentences of
+    After mini-vec2vec [1]_, with four differences, chosen on the sentences of
     benchmarks/unsupervised.py: there, 20 clusters are matched by a quadratic assignment, many
     times, and vectors are paired by their similarities to all of these anchors; here, 500 clusters
     are matched by distributions of similarities [2]_, with Sinkhorn's normalisation at falling
@@ -211,7 +211,8 @@ def _profiles(points: Vectors, vectors: Vectors, view: _View) -> Vectors:
 
 def _first_weights(similar: Vectors) -> Vectors:
     """Match every row and every column with its best by CSLS."""
-    scores = similar - density(similar)[:, None] / 2 - density(similar.T) / 2
+    crowded = density(similar)[:, None] + density(similar.T)
+    scores = similar - np.float32(0.5) * crowded
     weights = np.zeros_like(scores)
     weights[np.arange(len(scores)), scores.argmax(axis=1)] += 1
     weights[scores.argmax(axis=0), np.arange(scores.shape[1])] += 1
@@ -224,7 +225,8 @@ def _annealed(a: Vectors, b: Vectors, weights: Vectors) -> Vectors:
         for _ in range(3):
             left, _, right = np.linalg.svd(a.T @ weights @ b, full_matrices=False)
             scores = (a @ (left @ right)) @ b.T
-            weights = _balanced(np.exp((scores - scores.max()) / np.float32(temperature)))
+            heights = (scores - scores.max()) / temperature
+            weights = _balanced(np.exp(heights, dtype=np.float32))
     return weights
 
 

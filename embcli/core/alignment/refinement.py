@@ -6,14 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from embcli.core.alignment import Pairs
-from embcli.core.alignment.induction import Dictionary, drop_out, mutual_nearest
+from embcli.core.alignment.induction import KEEP, Dictionary, drop_out, mutual_nearest
 from embcli.core.cosine import unit32
 from embcli.core.maps import Map
 from embcli.errors import UsageError
 
 KINDS = ("mutual", "self-learning")
-# Doubled after every stage, as in VecMap.
-_KEEP = (0.1, 0.2, 0.4, 0.8, 1.0)
 _ROUNDS = 10
 
 Fitting = Callable[[Pairs], Map]
@@ -149,7 +147,7 @@ def learn_from_itself(
     rng = np.random.default_rng(seed)
     head = Pairs(pairs.source[:vocabulary], pairs.target[:vocabulary], pairs.rows, pairs.columns)
     fitted = start
-    for keep in _KEEP:
+    for keep in KEEP:
         for _ in range(rounds):
             a = unit32(fitted.source.apply(head.source))
             b = unit32(fitted.target.apply(head.target))
