@@ -502,6 +502,14 @@ def apply(
             "float16 takes half the room."
         ),
     ] = None,
+    side: Annotated[
+        Literal["source", "target"] | None,
+        typer.Option(
+            help="Which side of the map to apply, where both are in the space of one model, as "
+            "texts of two languages; by default the source's, unless the map was fitted to this "
+            "collection as its target."
+        ),
+    ] = None,
     db: Db = DB,
     collection: CollectionName = COLLECTION,
     format: OutputFormat = None,
@@ -527,6 +535,7 @@ def apply(
                 db=db,
                 where=where,
                 storage=storage,
+                side=side,
                 listeners=Listeners(output.note, skipped, advance),
             )
     except (KeyboardInterrupt, SystemExit):

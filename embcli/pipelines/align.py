@@ -51,7 +51,8 @@ class Plan:
     options : mapping of str to str
         What the method is told, as written on a command line.
     refine : {"mutual", "self-learning"}, optional
-        Induce a dictionary with the map and fit again, round by round.
+        Induce a dictionary by a rotation and rotate again, round by round; other methods are then
+        fitted to the last one.
     rounds : int, optional
         Most rounds of that; by default, as many as help.
     robust : bool
@@ -167,7 +168,7 @@ def fitter(name: str, plan: Plan) -> Callable[[Pairs], Map]:
     fit: Fit = partial(chosen.fit, **told)
     if plan.robust:
         fit = _robust(fit, plan)
-    return _refined(fit, plan) if plan.refine is not None else fit
+    return _refined(fit, plan, name == "procrustes") if plan.refine is not None else fit
 
 
 def _robust(fit: Fit, plan: Plan) -> Fit:
@@ -176,13 +177,22 @@ def _robust(fit: Fit, plan: Plan) -> Fit:
     return lambda pairs: robust(pairs, fit, seed=plan.seed).map
 
 
-def _refined(fit: Fit, plan: Plan) -> Fit:
+def _refined(fit: Fit, plan: Plan, rotation: bool) -> Fit:
+    """Refine by Procrustes, which needs few pairs, then fit to the pairs that were found."""
     from embcli.core.alignment.refinement import refine
 
     refining = partial(refine, kind=plan.refine or "mutual", seed=plan.seed)
     if plan.rounds is not None:
         refining = partial(refining, rounds=plan.rounds)
-    return lambda pairs: refining(pairs, fit).map
+
+    def fitted(pairs: Pairs) -> Map:
+        found = refining(pairs, fit if rotation else method("procrustes").fit)
+        if rotation:
+            return found.map
+        induced = found.dictionary
+        return fit(pairs._replace(rows=induced.rows, columns=induced.columns))
+
+    return fitted
 
 
 def measured(map: Map, split: Split, retrievals: Sequence[str] = RETRIEVALS) -> list[Row]:

@@ -82,6 +82,7 @@ def apply_map(
     db: str | os.PathLike[str] = DEFAULT_DB,
     where: str | None = None,
     storage: str | None = None,
+    side: str | None = None,
     listeners: Listeners | None = None,
 ) -> ApplyReport:
     """Write what a map makes of a collection into another one.
@@ -103,6 +104,9 @@ def apply_map(
         Only the records that pass, see `embcli.store.where`.
     storage : {"float32", "float16"}, optional
         How a new collection stores vectors; by default as the source does.
+    side : {"source", "target"}, optional
+        Which side of the map to apply where both are one model's space, as of two languages; by
+        default the source's, unless the collection is the one that was the target in fitting.
     listeners : Listeners, optional
 
     Returns
@@ -128,7 +132,7 @@ def apply_map(
         map, origin = store.maps.get(name), store.collection(source)
         if to is None or to == source:
             raise UsageError("what is mapped goes into another collection", hint="--to NAME")
-        transform = side_of(map, origin)
+        transform = side_of(map, origin, side)
         if origin.recipe.multivector:
             raise UsageError(
                 f"collection {source!r} has a vector for every token: maps are for one a text"
@@ -156,8 +160,8 @@ def apply_map(
     return report
 
 
-def side_of(map: StoredMap, collection: Collection) -> Transform:
-    """Tell what a map does to the vectors of a collection.
+def side_of(map: StoredMap, collection: Collection, side: str | None = None) -> Transform:
+    """Tell what a map does to the vectors of a collection; `side` as in `apply_map`.
 
     Raises
     ------
@@ -165,9 +169,13 @@ def side_of(map: StoredMap, collection: Collection) -> Transform:
         It does nothing to them, or they are in another space.
     """
     space = collection.recipe
-    if space.hash == map.source.hash:
+    if side is None and map.source.hash == map.target.hash:
+        fitted_to = map.fit.get("collections", {})
+        is_target = collection.name == fitted_to.get("target") != fitted_to.get("source")
+        side = "target" if is_target else "source"
+    if space.hash == map.source.hash and side != "target":
         return map.map.source
-    if space.hash == map.target.hash and map.two_sided:
+    if space.hash == map.target.hash and side != "source" and map.two_sided:
         return map.map.target
     ends = f"from {map.source.model!r} to {map.target.model!r}"
     if space.hash in (map.target.hash, map.space.hash):
@@ -198,7 +206,8 @@ class _Mapper:
         self._transform = transform.rounded()
         self._target = target
         self._space: Recipe = map.space
-        self._hash = map.hash
+        # Both sides may be of one space, and then one text has two vectors.
+        self._hash = f"{map.hash}:{'target' if transform is map.map.target else 'source'}"
         self._report = report
         self._listeners = listeners
 

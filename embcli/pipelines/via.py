@@ -217,6 +217,11 @@ def _named(
     for name in set(names) - {edge.name for edge in edges}:
         store.maps.get(name)  # which says what there is instead
     space = collection.recipe
+    if len(names) == 1:
+        only = store.maps.get(names[0])
+        if {only.source.hash, only.target.hash} == {space.hash}:
+            # One model's space on both sides, as of two languages: queries are of the source.
+            return Via((only.name,), space, only.map.on_source(), asked=True)
     own = [edge for edge in edges if edge.name in names]
     paths = [
         path
@@ -230,6 +235,9 @@ def _named(
     elif len(paths) > 1:
         # The collection's own model needs no --via.
         paths = [path for path in paths if path[-1][1].hash != _root(space).hash] or paths
+    if len(names) == 1 and len({path[-1][1].hash for path in paths}) == 1:
+        # Likewise, where the collection was mapped already.
+        paths = [path for path in paths if path[-1][0].side == "source"][:1] or paths
     if len(paths) > 1:
         models = ", ".join(sorted({repr(path[-1][1].model) for path in paths}))
         raise UsageError(

@@ -474,3 +474,41 @@ def test_via_on_the_command_line(maps, run):
     assert found.rows == named.rows
     assert run(*words, "-m", "hash", "-q").err == ""
     json.loads(run(*words, "--via", "ridge", "-f", "json").out)
+
+
+def test_two_languages_of_one_model(run, home):
+    """Both sides of the map are in one space: queries are of the source."""
+    rng = np.random.default_rng(0)
+    dim = 256
+    english = {"a": "The cat sleeps on the sofa.", "b": "Bond prices fell as interest rates rose."}
+    french = {"a": "Le chat dort sur le canapé.", "b": "Le cours des obligations a baissé."}
+    for name, texts in (("en", english), ("fr", french)):
+        lines = [json.dumps({"id": id, "text": text}) + "\n" for id, text in texts.items()]
+        (home / f"{name}.jsonl").write_text("".join(lines))
+        assert run("encode", f"{name}.jsonl", "-c", name).code == 0
+    turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    other = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    map = Map(Transform.of(Linear(turn), Unit()), Transform.of(Shift(np.full(dim, 0.1)),
+                                                               Linear(other), Unit()))  # fmt: skip
+    with Store("embcli.db") as store:
+        space = store.collection("en").recipe
+        store.maps.add(
+            "en-fr", map, method="m", source=space, target=space,
+            fit={"collections": {"source": "en", "target": "fr"}},
+        )  # fmt: skip
+        vectors = {name: store.collection(name).vectors(["a", "b"]) for name in ("en", "fr")}
+    query = vectors["en"][:1]  # the query is the text of a record
+    expected = (map.source.apply(query) @ map.target.apply(vectors["fr"]).T)[0]
+    for collection in ("fr", "mapped"):
+        if collection == "mapped":
+            assert run("align", "apply", "en-fr", "-c", "fr", "--to", "mapped").code == 0
+        rows = run("search", english["a"], "-c", collection, "--via", "en-fr").rows
+        found = {row["id"]: row["score"] for row in rows}
+        assert [found["a"], found["b"]] == pytest.approx(expected.tolist(), abs=1e-5)
+    # Without a map, queries of what was mapped are of the target.
+    rows = run("search", french["a"], "-c", "mapped").rows
+    assert (rows[0]["id"], rows[0]["score"]) == ("a", pytest.approx(1, abs=1e-5))
+    assert run("align", "apply", "en-fr", "-c", "fr", "--to", "other", "--side", "source").code == 0
+    with Store("embcli.db", readonly=True) as store:
+        turned = store.collection("other").vectors(["a"])
+    assert turned == pytest.approx(map.source.apply(vectors["fr"][:1]), abs=1e-5)
