@@ -124,7 +124,7 @@ Holdout = Annotated[
         "--holdout",
         min=0,
         help="Share of the sources that is kept aside to measure with (2,000 at most; of fewer "
-        "than 500, several shares in turn).",
+        "than 500, up to five shares in turn).",
     ),
 ]
 Refine = Annotated[
@@ -222,18 +222,20 @@ def fit(
         holdout=holdout,
         seed=seed,
     )
-    fitted = fit_map(
-        source,
-        target,
-        name,
-        plan,
-        pairs=pairs,
-        db=db,
-        db_b=db_b,
-        replace=force,
-        note=output.note,
-        on_problem=skipped,
-    )
+    with output.progress("methods tried") as advance:
+        fitted = fit_map(
+            source,
+            target,
+            name,
+            plan,
+            pairs=pairs,
+            db=db,
+            db_b=db_b,
+            replace=force,
+            note=output.note,
+            on_problem=skipped,
+            advance=advance,
+        )
     skipped.close()
     output.rows(fitted.rows, (METHOD, *SCORES), id="method")
     kept = fitted.map
@@ -242,7 +244,7 @@ def fit(
     raise typer.Exit(skipped.exit_code)
 
 
-@app.command(epilog=example("embcli align compare --source hashed --target default"))
+@app.command(epilog=example("embcli align compare -s hashed -t default -M procrustes -M cca"))
 def compare(
     source: Source,
     target: Target,
@@ -280,7 +282,7 @@ def compare(
     """Fit by several methods to the same pairs, and measure them with the same sources.
 
     A row per method and way of retrieving, as 'embcli align fit' shows; "none" compares vectors as
-    they are. Nothing is kept.
+    they are. Nothing is kept. With many components, structure and mlp take minutes.
     """
     from embcli.pipelines.align import Plan
     from embcli.pipelines.align import compare as compare_methods
@@ -290,18 +292,20 @@ def compare(
     plan = Plan(
         refine=refine, rounds=rounds, robust=robust, select=select, holdout=holdout, seed=seed
     )
-    rows = compare_methods(
-        source,
-        target,
-        method or (),
-        plan,
-        pairs=pairs,
-        test=test,
-        db=db,
-        db_b=db_b,
-        note=output.note,
-        on_problem=skipped,
-    )
+    with output.progress("methods tried") as advance:
+        rows = compare_methods(
+            source,
+            target,
+            method or (),
+            plan,
+            pairs=pairs,
+            test=test,
+            db=db,
+            db_b=db_b,
+            note=output.note,
+            on_problem=skipped,
+            advance=advance,
+        )
     skipped.close()
     columns = (METHOD, *SCORES, Column("seconds", "s", right=True))
     output.rows(rows, columns, id="method")

@@ -14,7 +14,7 @@ from embcli.core.alignment import METHODS, Fit, Method, Pairs, method
 from embcli.core.maps import Map, Transform, Unit
 from embcli.errors import InputError, ModelError, UsageError, counted
 from embcli.formats import Problem
-from embcli.pipelines.pairwise import Note
+from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.sides import NONE, Paired, Side, open_sides, pair_up
 from embcli.store import Store, StoredMap
 
@@ -32,6 +32,7 @@ REFINEMENTS = ("mutual", "self-learning")
 _LEAST_HELD_OUT = 10
 # Of few pairs a share is too small to tell methods apart: then several are held out in turn.
 _ENOUGH_HELD_OUT = 500
+_MOST_SPLITS = 5
 # More say no more, and each is compared with all targets.
 _MOST_HELD_OUT = 2000
 # Sources that CSLS looks at around every candidate; see `measured`.
@@ -143,13 +144,14 @@ class Split:
         Returns
         -------
         splits : list of Split
-            As many disjoint ones as make `_ENOUGH_HELD_OUT` sources together, or as there are.
+            As many disjoint ones as make `_ENOUGH_HELD_OUT` sources together, at most
+            `_MOST_SPLITS`.
         """
         sources = np.random.default_rng(seed).permutation(np.unique(pairs.rows))
         size = min(round(len(sources) * share), _MOST_HELD_OUT)
         if not size:
             return [cls(pairs, pairs.take(np.zeros(len(pairs.rows), np.bool_)))]
-        count = min(-(-_ENOUGH_HELD_OUT // size), len(sources) // size)
+        count = min(-(-_ENOUGH_HELD_OUT // size), len(sources) // size, _MOST_SPLITS)
         masks = [np.isin(pairs.rows, sources[n * size : (n + 1) * size]) for n in range(count)]
         return [cls(pairs.take(~aside), pairs.take(aside)) for aside in masks]
 
@@ -269,6 +271,7 @@ def fit(
     replace: bool = False,
     note: Note = lambda message: None,
     on_problem: Callable[[Problem], None] = lambda problem: None,
+    advance: Advance = lambda done, total, count: None,
 ) -> Fitted:
     """Fit a map from the space of a collection to that of another, and keep it in the store.
 
@@ -290,8 +293,9 @@ def fit(
         The store of the target, if it is another.
     replace : bool
         Take the place of a map of that name.
-    note, on_problem : callable
-        Told what a user should know, and of every line that could not be read.
+    note, on_problem, advance : callable
+        Told what a user should know, of every line that could not be read, and how many methods
+        were tried.
 
     Returns
     -------
@@ -312,7 +316,7 @@ def fit(
         note_coverage(paired, left, right, note)
         used = _selected(paired.pairs, plan, note)
         fitting = _without_pairs if paired.origin == NONE else _to_pairs
-        chosen, map, rows, confidence = fitting(plan, used, note)
+        chosen, map, rows, confidence = fitting(plan, used, note, advance)
     facts = {
         "options": parsed_options(method(chosen), plan.options) if plan.method != AUTO else {},
         "auto": plan.method == AUTO,
@@ -355,6 +359,7 @@ def compare(
     db_b: str | os.PathLike[str] | None = None,
     note: Note = lambda message: None,
     on_problem: Callable[[Problem], None] = lambda problem: None,
+    advance: Advance = lambda done, total, count: None,
 ) -> list[Row]:
     """Fit maps by several methods to the same pairs, and translate the same sources with them.
 
@@ -372,7 +377,7 @@ def compare(
         What to measure with, likewise; by default a share of the pairs is held out.
     retrievals : sequence of str
         Of "nn", "isf", "csls".
-    db, db_b, note, on_problem
+    db, db_b, note, on_problem, advance
         As in `fit`.
 
     Returns
@@ -400,7 +405,7 @@ def compare(
                     f"{_LEAST_HELD_OUT} out",
                     hint="more pairs, --holdout .5, or --test FILE",
                 )
-        return list(_compared(names, plan, splits, note, retrievals, unaligned=True))
+        return list(_compared(names, plan, splits, note, advance, retrievals, unaligned=True))
 
 
 def note_coverage(paired: Paired, source: Side, target: Side, note: Note) -> None:
@@ -425,12 +430,14 @@ def finished(map: Map, source: Side, target: Side) -> Map:
     return Map(map.source.then(unit)) if target.recipe.normalized else map
 
 
-def _to_pairs(plan: Plan, pairs: Pairs, note: Note) -> tuple[str, Map, list[Row], None]:
+def _to_pairs(
+    plan: Plan, pairs: Pairs, note: Note, advance: Advance
+) -> tuple[str, Map, list[Row], None]:
     names = CANDIDATES if plan.method == AUTO else (plan.method,)
     splits = Split.several(pairs, plan.holdout, plan.seed)
     rows: list[Row] = []
     if splits[0].measurable:
-        rows = list(_compared(names, plan, splits, note))
+        rows = list(_compared(names, plan, splits, note, advance))
         if not rows:
             raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
     elif plan.method == AUTO:
@@ -443,7 +450,7 @@ def _to_pairs(plan: Plan, pairs: Pairs, note: Note) -> tuple[str, Map, list[Row]
 
 
 def _without_pairs(
-    plan: Plan, pairs: Pairs, note: Note
+    plan: Plan, pairs: Pairs, note: Note, advance: Advance
 ) -> tuple[str, Map, list[Row], dict[str, Any]]:
     """Fit by one method after the other until the map is to be believed, or take the best."""
     from embcli.core.alignment.confidence import confidence
@@ -454,7 +461,9 @@ def _without_pairs(
             f"method {plan.method!r} needs pairs", hint=f"--method {' or '.join(able)}"
         )
     found = []
-    for name in UNPAIRED if plan.method == AUTO else (plan.method,):
+    names = UNPAIRED if plan.method == AUTO else (plan.method,)
+    for number, name in enumerate(names):
+        advance(number, len(names), number)
         map = fitter(name, plan)(pairs)
         sure = confidence(pairs, map, seed=plan.seed)
         found.append((sure.ratio, name, map, sure))
@@ -484,6 +493,7 @@ def _compared(
     plan: Plan,
     splits: Sequence[Split],
     note: Note,
+    advance: Advance,
     retrievals: Sequence[str] = RETRIEVALS,
     unaligned: bool = False,
 ) -> Iterator[Row]:
@@ -493,7 +503,8 @@ def _compared(
         rows = [measured(Map(Transform()), split, retrievals) for split in splits]
         for row in _together(rows):
             yield {"method": "none", **row, **facts, "pairs": 0, "two_sided": False, "seconds": 0.0}
-    for name in names:
+    for number, name in enumerate(names):
+        advance(number, len(names), number)
         started = time.perf_counter()
         try:
             maps = [fitter(name, plan)(split.train) for split in splits]

@@ -374,7 +374,8 @@ def _check_spaces(a: Collection, b: Collection) -> None:
             f"collections {a.name!r} and {b.name!r} are in different spaces "
             f"({'; '.join(a.recipe.differences(b.recipe))}), where cosines mean nothing",
             hint=f"encode one again with the other's model: "
-            f"embcli encode FILES -m {a.recipe.model} -c NAME",
+            f"embcli encode FILES -m {a.recipe.model} -c NAME; or map it: embcli align fit, "
+            "embcli align apply",
         )
 
 
