@@ -76,6 +76,9 @@ class Output:
         self, format: Format | None = None, out: Path | None = None, quiet: bool = False
     ) -> None:
         self._out = out
+        # Before anything is computed or kept that could then not be written.
+        if out is not None and not out.resolve().parent.is_dir():
+            raise UsageError(f"cannot write {out} (No such file or directory)")
         self.quiet = quiet
         self.format = format or _format_of(out)
 

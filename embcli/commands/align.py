@@ -87,6 +87,11 @@ def complete_method() -> list[str]:
     return ["auto", *METHODS]
 
 
+def complete_named_method() -> list[str]:
+    """Offer the methods that have a name."""
+    return complete_method()[1:]
+
+
 Source = Annotated[
     str,
     typer.Option(
@@ -117,7 +122,7 @@ Pairs = Annotated[
     ),
 ]
 DbB = Annotated[Path | None, typer.Option("--db-b", help="The store of the target, if another.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of everything drawn at random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of everything drawn at random.")]
 Holdout = Annotated[
     float,
     typer.Option(
@@ -237,7 +242,10 @@ def fit(
             advance=advance,
         )
     skipped.close()
-    output.rows(fitted.rows, (METHOD, *SCORES), id="method")
+    if output.format == "ids":
+        output.rows([{"name": name}], (), id="name")
+    else:
+        output.rows(fitted.rows, (METHOD, *SCORES), id="method")
     kept = fitted.map
     sides = "both sides are mapped" if kept.two_sided else f"into the space of {target!r}"
     output.summary(f"map {name!r} by {kept.method}: {source!r} → {target!r}, {sides}")
@@ -263,7 +271,7 @@ def compare(
             "--method",
             "-M",
             help="Only these; may be given several times.",
-            autocompletion=complete_method,
+            autocompletion=complete_named_method,
             rich_help_panel=FITTING,
         ),
     ] = None,
@@ -412,6 +420,8 @@ def eval_(
     skipped = SkippedLog()
     if (queries is None) != (qrels is None):
         raise UsageError("--queries and --qrels go together")
+    if queries is not None and (geometry or source or target or pairs != "ids"):
+        raise UsageError("--queries: collections are named by --old and --new; no --pairs")
     if queries is not None and qrels is not None:
         report = evaluate_compatibility(
             name,
@@ -523,7 +533,8 @@ def apply(
     """Write what a map makes of a collection into a new one.
 
     Texts, metadata and chunks are copied. An application that was interrupted is completed by the
-    same command, which also brings in what has changed since; what is there is passed over.
+    same command, which also brings in what has changed since; what is there is passed over, and
+    what was deleted from the source stays.
     """
     from embcli.pipelines.align_apply import apply_map
     from embcli.pipelines.encode import Listeners

@@ -16,8 +16,8 @@ EXAMPLE = "embcli maps list"
 COLUMNS = (
     Column("name", "map"),
     Column("method", "method"),
-    Column("source", "from", wrap=True, show=ending),
-    Column("target", "to", wrap=True, show=ending),
+    Column("source", "from", wrap=True),
+    Column("target", "to", wrap=True),
     Column("dim", "dim", right=True),
     Column("pairs", "pairs", right=True, show=plain),
     Column("p_at_1", "P@1", right=True, show=plain),
@@ -44,6 +44,10 @@ def list_(db: Db = DB, format: OutputFormat = None, out: Out = None, quiet: Quie
     output = Output(format, out, quiet)
     with Store(db, readonly=True) as store:
         rows = [row_of(map) for map in store.maps.all()]
+    if output.format == "table":
+        for row in rows:  # what models are called need not tell them apart
+            for side, collection in (row["collections"] or {}).items():
+                row[side] = f"{collection} ({ending(row[side])})"
     output.rows(rows, COLUMNS, id="name")
     if not rows:
         output.note(f"{db} has no maps yet")
@@ -102,9 +106,8 @@ def rm(
 
     output = Output(quiet=quiet)
     with Store.existing(db) as store:
-        space = store.maps.get(name).space
-        lost = [i.name for i in store.collections() if i.space == space.hash and space.base]
-        if lost:
+        store.maps.get(name)
+        if lost := store.maps.needing(name):
             output.note(
                 f"{', '.join(lost)}: without map {name!r}, no query can be encoded for what it made"
             )

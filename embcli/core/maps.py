@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from embcli.core.cosine import unit
 from embcli.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -15,6 +16,10 @@ Vectors = NDArray[np.floating]
 
 # Of a matrix worse conditioned than this, the inverse would be made of rounding.
 _WORST_CONDITION = 1e8
+# Sums of squares in float32 between these are as exact as float32 is.
+_SMALL, _LARGE = 1e-30, 1e30
+# A hidden layer may be much wider than what goes in and comes out.
+_ROWS = 4096
 
 
 class NotInvertibleError(InputError):
@@ -29,8 +34,12 @@ class Unit:
 
     def apply(self, vectors: Vectors) -> Vectors:
         """Give the rows at unit length."""
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        # Squares of float32 overflow, and vanish, where the numbers themselves are fine.
+        odd = np.flatnonzero(~((squares > _SMALL) & (squares < _LARGE)))
+        norms = np.sqrt(squares)[:, None]
         scaled: Vectors = np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+        scaled[odd] = unit(vectors[odd])
         return scaled
 
 
@@ -130,6 +139,9 @@ class Transform:
         -------
         mapped : array of the same dtype, shape (n, dim_out)
         """
+        if len(vectors) > _ROWS and any(isinstance(step, Residual) for step in self.steps):
+            parts = range(0, len(vectors), _ROWS)
+            return np.concatenate([self.apply(vectors[at : at + _ROWS]) for at in parts])
         return reduce(lambda rows, step: step.apply(rows), self.steps, vectors)
 
     @property
@@ -160,6 +172,16 @@ class Transform:
             )
         )
 
+    @property
+    def reads_lengths(self) -> bool:
+        """Whether cosines of what comes out depend on the length of what goes in."""
+        for step in self.steps:
+            if isinstance(step, Unit):
+                return False
+            if isinstance(step, Shift | Residual):
+                return True
+        return False
+
     def inverse(self) -> "Transform":
         """Give the way back.
 
@@ -169,13 +191,14 @@ class Transform:
         ------
         NotInvertibleError
             A matrix is not square or nearly singular, there is a hidden layer, or rows are
-            scaled to unit length between other steps.
+            scaled to unit length behind a shift.
         """
         steps = list(self.steps)
-        # At the ends, a scale makes no difference to cosines.
+        # At the beginning, a scale makes no difference to cosines.
         while steps and isinstance(steps[0], Unit):
             steps.pop(0)
-        while steps and isinstance(steps[-1], Unit):
+        # At the end neither, unless something has to be taken away again behind it.
+        while steps and isinstance(steps[-1], Unit) and not Transform(tuple(steps)).reads_lengths:
             steps.pop()
         return Transform(tuple(_inverse(step) for step in reversed(steps)))
 
@@ -227,20 +250,48 @@ class Map:
     def then(self, other: "Map") -> "Map":
         """Compose: from this map's source to the other one's target.
 
+        What both do to the space between them alike, such as centring it, need not be undone.
+
         Raises
         ------
         NotInvertibleError
             Both change the space between them, and neither can be undone there.
         """
-        if not self.target:
-            return Map(self.source.then(other.source), other.target)
-        if not other.source:
-            return Map(self.source, other.target.then(self.target))
-        try:
-            back = self.target.inverse()
-        except NotInvertibleError:
-            return Map(self.source, other.target.then(other.source.inverse()).then(self.target))
-        return Map(self.source.then(back).then(other.source), other.target)
+        near, far = _unlike(self.target, other.source)
+        ways: list[tuple[bool, Transform, Transform, Transform]] = [
+            (True, self.source, near, far),
+            (False, other.target, far, near),
+        ]
+        errors = []
+        # First the way on which nothing has to be undone.
+        for forwards, side, undone, rest in sorted(ways, key=lambda way: bool(way[2])):
+            try:
+                led = side.then(_undoing(side, undone, rest))
+            except NotInvertibleError as error:
+                errors.append(error)
+                continue
+            return Map(led, other.target) if forwards else Map(self.source, led)
+        raise errors[0]
+
+
+def _undoing(side: Transform, undone: Transform, rest: Transform) -> Transform:
+    """Put the rest behind the inverse, unless it needs lengths that are lost on the way."""
+    loses = [*undone.steps] if undone else [*side.steps[:-1]]
+    if rest.reads_lengths and any(isinstance(step, Unit) for step in loses):
+        raise NotInvertibleError("the map has no inverse: lengths were scaled away")
+    return undone.inverse().then(rest)
+
+
+def _unlike(one: Transform, other: Transform) -> tuple[Transform, Transform]:
+    """Leave out the steps that both begin with."""
+    same = 0
+    for a, b in zip(one.steps, other.steps, strict=False):
+        if type(a) is not type(b) or not all(
+            np.array_equal(getattr(a, item.name), getattr(b, item.name)) for item in fields(a)
+        ):
+            break
+        same += 1
+    return Transform(one.steps[same:]), Transform(other.steps[same:])
 
 
 def pack(map: Map) -> tuple[dict[str, list[dict[str, str]]], dict[str, Floats]]:

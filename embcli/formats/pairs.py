@@ -1,6 +1,7 @@
 """Files of pairs: bilingual dictionaries, or anything else that belongs together in twos."""
 
 import os
+from dataclasses import replace
 from typing import NamedTuple
 
 from embcli.errors import InputError
@@ -48,7 +49,10 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[list[NamedPair], list[Prob
             tabs = b"\t" in stream.sample
             for line in numbered_lines(stream):
                 if line.problem:
-                    problems.append(line.problem)
+                    reason = line.problem.message.partition(" (")[0]
+                    problems.append(
+                        replace(line.problem, message=f"{reason} (iconv converts other encodings)")
+                    )
                     continue
                 if not line.text.strip():
                     continue

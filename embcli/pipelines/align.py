@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ RETRIEVALS = ("nn", "csls")
 REFINEMENTS = ("mutual", "self-learning")
 # Fewer held-out sources would say nothing.
 _LEAST_HELD_OUT = 10
+# Of fewer sources, holding ten out would leave too little to fit to.
+_FEWEST_TO_SPLIT = 30
 # Of few pairs a share is too small to tell methods apart: then several are held out in turn.
 _ENOUGH_HELD_OUT = 500
 _MOST_SPLITS = 5
@@ -90,6 +92,10 @@ class Plan:
             raise UsageError(f"--holdout is a share from 0 to below 1, not {self.holdout:g}")
         if min(self.select or 1, self.rounds or 1) < 1 or 0 in (self.select, self.rounds):
             raise UsageError("--select and --rounds must be at least 1")
+        if self.rounds is not None and self.refine is None:
+            raise UsageError("--rounds is for --refine")
+        if self.seed < 0:
+            raise UsageError(f"--seed must be at least 0, not {self.seed}")
 
 
 def parsed_options(method: Method, given: Mapping[str, str]) -> dict[str, Any]:
@@ -117,6 +123,8 @@ def _parsed(name: str, text: str, default: Any) -> Any:
         if text.lower() not in ("true", "false"):
             raise UsageError(f"option {name} is true or false, not {text!r}")
         return text.lower() == "true"
+    if isinstance(default, str) and default != AUTO:
+        return text
     try:
         if isinstance(default, int):
             return int(text)
@@ -147,12 +155,22 @@ class Split:
             As many disjoint ones as make `_ENOUGH_HELD_OUT` sources together, at most
             `_MOST_SPLITS`.
         """
-        sources = np.random.default_rng(seed).permutation(np.unique(pairs.rows))
-        size = min(round(len(sources) * share), _MOST_HELD_OUT)
+        sources = np.unique(pairs.rows)
+        # Equal vectors go together: what was fitted to one would be measured with the other.
+        same: dict[bytes, int] = {}
+        twins = np.array(
+            [same.setdefault(pairs.source[row].tobytes(), row) for row in sources.tolist()],
+            np.int64,
+        )
+        groups = np.random.default_rng(seed).permutation(np.unique(twins))
+        size = min(round(len(groups) * share), _MOST_HELD_OUT)
+        if share and len(groups) >= _FEWEST_TO_SPLIT:
+            size = max(size, _LEAST_HELD_OUT)
         if not size:
             return [cls(pairs, pairs.take(np.zeros(len(pairs.rows), np.bool_)))]
-        count = min(-(-_ENOUGH_HELD_OUT // size), len(sources) // size, _MOST_SPLITS)
-        masks = [np.isin(pairs.rows, sources[n * size : (n + 1) * size]) for n in range(count)]
+        count = min(-(-_ENOUGH_HELD_OUT // size), len(groups) // size, _MOST_SPLITS)
+        of_pairs = twins[np.searchsorted(sources, pairs.rows)]
+        masks = [np.isin(of_pairs, groups[n * size : (n + 1) * size]) for n in range(count)]
         return [cls(pairs.take(~aside), pairs.take(aside)) for aside in masks]
 
     @property
@@ -161,13 +179,17 @@ class Split:
         return len(np.unique(self.test.rows)) >= _LEAST_HELD_OUT
 
 
+def told(name: str, plan: Plan) -> dict[str, Any]:
+    """Give all that a method is told, defaults included."""
+    chosen = method(name)
+    given = parsed_options(chosen, plan.options) if plan.method == name else {}
+    seed = {"seed": plan.seed} if "seed" in chosen.options else {}
+    return chosen.options | given | seed
+
+
 def fitter(name: str, plan: Plan) -> Callable[[Pairs], Map]:
     """Give the function that fits as planned, by one method."""
-    chosen = method(name)
-    told = parsed_options(chosen, plan.options) if plan.method != AUTO else {}
-    if "seed" in chosen.options:
-        told["seed"] = plan.seed
-    fit: Fit = partial(chosen.fit, **told)
+    fit: Fit = partial(method(name).fit, **told(name, plan))
     if plan.robust:
         fit = _robust(fit, plan)
     return _refined(fit, plan, name == "procrustes") if plan.refine is not None else fit
@@ -306,22 +328,21 @@ def fit(
     UsageError, InputError, StoreError, ModelError
     """
     plan = plan or Plan()
-    with Store(db, readonly=True) as store:
-        if not replace and any(map.name == name for map in store.maps.all()):
-            raise UsageError(
-                f"there is a map {name!r} already", hint=f"--force, or: embcli maps rm {name}"
-            )
+    with Store.existing(db) as store:  # which brings an older store up to date
+        store.maps.check_name(name, replace=replace)
     with open_sides(source, target, db=db, db_b=db_b, note=note) as (left, right):
-        paired = pair_up(left, right, pairs, on_problem)
+        paired = pair_up(left, right, pairs, on_problem, note)
         note_coverage(paired, left, right, note)
         used = _selected(paired.pairs, plan, note)
         fitting = _without_pairs if paired.origin == NONE else _to_pairs
         chosen, map, rows, confidence = fitting(plan, used, note, advance)
-    facts = {
-        "options": parsed_options(method(chosen), plan.options) if plan.method != AUTO else {},
+    facts: dict[str, Any] = {
+        "options": told(chosen, plan),
         "auto": plan.method == AUTO,
         "refine": plan.refine,
+        "rounds": plan.rounds,
         "robust": plan.robust,
+        "holdout": plan.holdout,
         "select": plan.select,
         "seed": plan.seed,
         "collections": {"source": source, "target": target},
@@ -336,9 +357,11 @@ def fit(
         ),
         "confidence": confidence,
     }
-    with Store(db) as store, store.run("align fit", source, {"target": target, "map": name}):
+    arguments = {"target": target, "map": name, "pairs": pairs, **asdict(plan)}
+    with Store(db) as store, store.run("align fit", source, arguments) as counts:
+        counts.update(facts["pairs"])
         kept = store.maps.add(
-            name, finished(map, left, right), method=chosen, source=left.recipe,
+            name, finished(map, right), method=chosen, source=left.recipe,
             target=right.recipe, fit=facts, replace=replace,
         )  # fmt: skip
     for row in rows:
@@ -386,26 +409,38 @@ def compare(
         Of every method and every way of retrieving.
     """
     plan = plan or Plan()
-    names = list(methods) or [m.name for m in METHODS.values() if m.paired]
+    if test == NONE or (pairs == NONE and test is None):
+        raise UsageError("there is nothing to measure with", hint="--test FILE, ids or texts")
+    names = list(dict.fromkeys(methods))
+    names = names or [m.name for m in METHODS.values() if m.paired == (pairs != NONE)]
     for name in names:
-        method(name)
+        if method(name).paired and pairs == NONE:
+            raise UsageError(f"method {name!r} needs pairs")
+    if pairs == NONE and (plan.refine or plan.robust or plan.select is not None):
+        raise UsageError("--refine, --robust and --select need pairs")
     with open_sides(source, target, db=db, db_b=db_b, note=note) as (left, right):
-        paired = pair_up(left, right, pairs, on_problem)
+        paired = pair_up(left, right, pairs, on_problem, note)
         note_coverage(paired, left, right, note)
         used = _selected(paired.pairs, plan, note)
         if test is not None:
-            gold = pair_up(left, right, test, on_problem)
+            gold = pair_up(left, right, test, on_problem, note)
             note_coverage(gold, left, right, note)
+            known = np.isin(np.unique(gold.pairs.rows), used.rows).sum()
+            if known:
+                note(f"{known:,} of {counted(gold.covered, 'test source')} are fitted to, too")
             splits = [Split(used, gold.pairs)]
         else:
             splits = Split.several(used, plan.holdout, plan.seed)
             if not splits[0].measurable:
                 raise InputError(
-                    f"{counted(paired.covered, 'source')} with pairs are too few to hold "
-                    f"{_LEAST_HELD_OUT} out",
-                    hint="more pairs, --holdout .5, or --test FILE",
+                    f"{counted(paired.covered, 'source')} with pairs: "
+                    + ("too few to hold any out" if plan.holdout else "none is held out"),
+                    hint="more pairs, --holdout .1, or --test FILE",
                 )
-        return list(_compared(names, plan, splits, note, advance, retrievals, unaligned=True))
+        rows = list(_compared(names, plan, splits, note, advance, retrievals, unaligned=True))
+        if all(row["method"] == "none" for row in rows):
+            raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
+        return rows
 
 
 def note_coverage(paired: Paired, source: Side, target: Side, note: Note) -> None:
@@ -422,12 +457,10 @@ def note_coverage(paired: Paired, source: Side, target: Side, note: Note) -> Non
         note(f"{paired.origin}: {counted(paired.count, 'pair')}")
 
 
-def finished(map: Map, source: Side, target: Side) -> Map:
-    """Scale what a map gives to unit length where that is what its space has."""
-    unit = Transform.of(Unit())
-    if map.target:
-        return Map(map.source.then(unit), map.target.then(unit))
-    return Map(map.source.then(unit)) if target.recipe.normalized else map
+def finished(map: Map, target: Side) -> Map:
+    """Scale to unit length what is led into a target's own space where all vectors have that."""
+    one_sided = not map.target and target.recipe.normalized
+    return Map(map.source.then(Transform.of(Unit()))) if one_sided else map
 
 
 def _to_pairs(
@@ -440,10 +473,16 @@ def _to_pairs(
         rows = list(_compared(names, plan, splits, note, advance))
         if not rows:
             raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
-    elif plan.method == AUTO:
+    else:
+        count = len(np.unique(pairs.rows))
+        reason = f"too few to hold {_LEAST_HELD_OUT} out" if plan.holdout else "all to fit to"
+        by = f"fitted by {names[0]}, " if plan.method == AUTO else ""
+        note(f"{counted(count, 'source')}, {reason}: {by}no figures")
+    dim = min(pairs.source.shape[1], pairs.target.shape[1])
+    if len(pairs.rows) < dim and plan.refine is None:
         note(
-            f"{counted(len(np.unique(pairs.rows)), 'source')} are too few to hold "
-            f"{_LEAST_HELD_OUT} out: fitted by {names[0]}, without figures"
+            f"{counted(len(pairs.rows), 'pair')} for {dim:,} components: in most directions the "
+            "map is arbitrary (--refine may help)"
         )
     chosen = _best(rows) if rows else names[0]
     return chosen, fitter(chosen, plan)(pairs), rows, None
@@ -455,6 +494,8 @@ def _without_pairs(
     """Fit by one method after the other until the map is to be believed, or take the best."""
     from embcli.core.alignment.confidence import confidence
 
+    if plan.refine or plan.robust or plan.select is not None:
+        raise UsageError("--refine, --robust and --select need pairs; without, methods refine maps")
     able = [method.name for method in METHODS.values() if not method.paired]
     if plan.method not in (AUTO, *able):
         raise UsageError(
@@ -627,10 +668,12 @@ def evaluate(
                     f"{side.name!r} is in the space of {side.recipe.model!r}",
                     hint=f"--{which} with a collection in that space; embcli maps info {name}",
                 )
-        gold = pair_up(*sides, pairs, on_problem)
+        gold = pair_up(*sides, pairs, on_problem, note)
         note_coverage(gold, *sides, note)
         if not gold.count:
             raise UsageError("--pairs none: there is nothing to measure with")
+        if gold.origin == (map.fit.get("pairs") or {}).get("origin"):
+            note(f"the map was fitted to {gold.origin}: of other pairs figures would be lower")
         none = gold.pairs.take(np.zeros(gold.count, np.bool_))
         rows = measured(map.map, Split(none, gold.pairs), retrievals)
         return rows, _geometry(map.map, gold.pairs)
@@ -667,6 +710,12 @@ def evaluate_compatibility(
         if old is None:
             raise UsageError(f"map {name!r} was not fitted here: give --old")
         space = store.collection(old).recipe
+        if space.hash not in (stored.source.hash, stored.target.hash):
+            raise UsageError(
+                f"map {name!r} joins {stored.source.model!r} and {stored.target.model!r}, and "
+                f"collection {old!r} is in another space, of {space.model!r}",
+                hint=f"--old with a collection in either space; embcli maps info {name}",
+            )
     map, new_space = stored.map, stored.source
     if space.hash == stored.source.hash != stored.target.hash:
         map, new_space = map.reversed(), stored.target

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.core.maps import Transform
 from embcli.encoders.recipe import Recipe
-from embcli.errors import UsageError
+from embcli.errors import NothingFoundError, UsageError
 from embcli.formats import Problem
 from embcli.pipelines.compress import keep_coded
 from embcli.pipelines.encode import Listeners
@@ -140,6 +140,14 @@ def apply_map(
         wanted = None if where is None else origin.filter(where)
         if storage is None and all(info.name != to for info in store.collections()):
             storage = origin.dtype
+        if wanted is not None and not wanted.any():
+            raise NothingFoundError(f"no record of {source!r} passes --where: nothing to map")
+        there = next((info for info in store.collections() if info.name == to), None)
+        if there is not None and there.space != map.space.hash:
+            raise UsageError(
+                f"collection {to!r} is in another space than the one map {name!r} leads to",
+                hint="--to with a new name",
+            )
         target = store.create_collection(to, map.space, storage, origin.chunking)
         arguments = {
             "map": name, "sha256": map.hash, "collection": source, "to": to, "where": where,

@@ -33,6 +33,7 @@ def row_of(map: StoredMap) -> dict[str, Any]:
         "pairs": (map.fit.get("pairs") or {}).get("count"),
         "p_at_1": held_out.get("P@1"),
         "created": map.created,
+        "collections": map.fit.get("collections"),
     }
 
 
@@ -84,8 +85,9 @@ def export_map(
     """
     with Store(db, readonly=True) as store:
         map = store.maps.get(name)
-    target = Path(out if os.fspath(out).endswith(ENDING) else f"{os.fspath(out)}{ENDING}")
-    beside = target.with_suffix(".json")
+    if os.fspath(out) == "-":
+        raise UsageError("a map is two files: --out needs a name")
+    target, beside = _files(out)
     known = {
         "embcli_map": _VERSION,
         "name": map.name,
@@ -99,7 +101,7 @@ def export_map(
     with complete_files(target, [beside], force=force) as path:
         path.write_bytes(map.parameters)
         text = json.dumps(known, indent=2, ensure_ascii=False)
-        path.with_suffix(".json").write_text(f"{text}\n", encoding="utf-8")
+        path.with_name(beside.name).write_text(f"{text}\n", encoding="utf-8")
     return target, beside
 
 
@@ -131,12 +133,12 @@ def import_map(
     """
     from embcli.store.maps import unpacked
 
-    tensors, beside = Path(path).with_suffix(ENDING), Path(path).with_suffix(".json")
+    tensors, beside = _files(path)
     parameters = _read(tensors)
     try:
         known = json.loads(_read(beside))
         version, sha256 = known["embcli_map"], known["sha256"]
-        method, fit = str(known["method"]), dict(known["fit"])
+        method, fit = str(known["method"]), _fit(known["fit"])
         source, target = _recipe(known["source"]), _recipe(known["target"])
         name = name or str(known["name"])
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -240,6 +242,19 @@ def invert_map(
             to, back, method="inverted", source=map.target, target=map.source, fit=fit,
             replace=replace,
         )  # fmt: skip
+
+
+def _files(name: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Name both files, given either of them or what they have in common."""
+    stem = os.fspath(name).removesuffix(".json").removesuffix(ENDING)
+    return Path(f"{stem}{ENDING}"), Path(f"{stem}.json")
+
+
+def _fit(facts: Any) -> dict[str, Any]:
+    fit = dict(facts)
+    for part in ("pairs", "held_out", "collections", "confidence"):
+        _ = dict(fit.get(part) or {})
+    return fit
 
 
 def _recipe(settings: Any) -> Recipe:

@@ -95,15 +95,6 @@ class Side:
             rows.setdefault(record.text, row)
         return rows
 
-    @cached_property
-    def row_of_hash(self) -> dict[str, int]:
-        """The row of the hash of every text; of equal ones the first."""
-        hashes = self.collection.hashes_by_key(self.keys.tolist())
-        rows: dict[str, int] = {}
-        for row, key in enumerate(self.keys.tolist()):
-            rows.setdefault(hashes[key], row)
-        return rows
-
     def rows(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Find rows by id, or else by text; -1 for what is not there. Shape (len(names),)."""
         found = [self.row_of_id.get(name, -1) for name in names]
@@ -172,6 +163,7 @@ def pair_up(
     target: Side,
     pairs: str,
     on_problem: Callable[[Problem], None] = lambda problem: None,
+    note: Note = lambda message: None,
 ) -> Paired:
     """Find which records of two collections belong together.
 
@@ -181,8 +173,8 @@ def pair_up(
     pairs : str
         A file, see `embcli.formats.pairs.read_pairs`, whose names are ids or else texts; or
         "ids" for ids in both collections, "texts" for equal texts, "none" for no pairs.
-    on_problem : callable
-        Told of every line that could not be read.
+    on_problem, note : callable
+        Told of every line that could not be read, and if columns seem to be exchanged.
 
     Raises
     ------
@@ -195,7 +187,7 @@ def pair_up(
         return Paired(Pairs(*vectors, none, none), NONE, 0, 0)
     if pairs in (IDS, TEXTS):
         of_source, of_target = (
-            (side.row_of_id if pairs == IDS else side.row_of_hash) for side in (source, target)
+            (side.row_of_id if pairs == IDS else side.row_of_text) for side in (source, target)
         )
         both = [name for name in of_source if name in of_target]
         rows = np.array([of_source[name] for name in both], np.int64)
@@ -216,7 +208,16 @@ def pair_up(
         raise _uncovered(source, target, pairs, named, rows, columns)
     distinct = len({pair.source for pair in named})
     kept = Pairs(*vectors, rows[both_there], columns[both_there])
-    return Paired(kept, os.path.basename(pairs), len(named), distinct)
+    paired = Paired(kept, os.path.basename(pairs), len(named), distinct)
+    if (
+        2 * paired.count < len(named)
+        and (swapped := _swapped(source, target, named)) > paired.count
+    ):
+        note(
+            f"the columns of {paired.origin} seem to be the other way round: {swapped:,} pairs "
+            f"would be there, rather than {paired.count:,}"
+        )
+    return paired
 
 
 def _uncovered(
@@ -227,10 +228,7 @@ def _uncovered(
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
 ) -> InputError:
-    swapped = (source.rows([p.target for p in named]) >= 0) & (
-        target.rows([p.source for p in named]) >= 0
-    )
-    if swapped.any():
+    if _swapped(source, target, named):
         hint = "the columns are the other way round: exchange --source and --target"
     elif _any_folded(source, target, named):
         hint = "they differ in upper and lower case: write the file as the collections are"
@@ -244,6 +242,12 @@ def _uncovered(
         f"pair has both ({missing!r}, line {named[0].line}, is not in {where!r})",
         hint=hint,
     )
+
+
+def _swapped(source: Side, target: Side, named: Sequence[NamedPair]) -> int:
+    """How many pairs both collections would have if the columns were exchanged."""
+    ours = source.rows([pair.target for pair in named]) >= 0
+    return int((ours & (target.rows([pair.source for pair in named]) >= 0)).sum())
 
 
 def _any_folded(source: Side, target: Side, named: Sequence[NamedPair]) -> bool:

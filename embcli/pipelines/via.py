@@ -150,6 +150,8 @@ def find_via(
     """
     space = collection.recipe
     edges = [edge for ends in store.maps.ends() for edge in _edges(ends)]
+    if not names:
+        edges = _different(edges)
     via: Via | None
     if names:
         via = _named(store, collection, edges, list(dict.fromkeys(names)), model)
@@ -278,6 +280,16 @@ def _edges(ends: Ends) -> Iterator[_Edge]:
     yield _Edge(ends.name, "source", ends.source, ends.space)
     if ends.two_sided:
         yield _Edge(ends.name, "target", ends.target, ends.space)
+
+
+def _different(edges: Sequence[_Edge]) -> list[_Edge]:
+    """Leave out sides of maps that another name has, too: they lead to the same space."""
+    found: dict[tuple[str, ...], _Edge] = {}
+    for edge in edges:
+        own = edge.outer.base is not None
+        key = (edge.inner.hash, edge.outer.hash, edge.side, "" if own else edge.name)
+        found.setdefault(key, edge)
+    return list(found.values())
 
 
 def _paths(edges: Sequence[_Edge], space: Recipe, before: _Path = ()) -> Iterator[_Path]:

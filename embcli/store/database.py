@@ -78,7 +78,7 @@ class Database:
             if self.readonly:
                 raise StoreError(
                     f"{self.path} has store version {version} and must be upgraded to {VERSION}",
-                    hint="any command that writes does it, for example: embcli encode FILE",
+                    hint="any command that writes does it, for example: embcli vacuum",
                 )
             self._migrate()
         if not self.readonly:

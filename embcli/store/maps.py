@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, StoreError, UsageError
 from embcli.store.database import Database
@@ -206,6 +208,7 @@ class Maps:
             The map does not fit the dimensions of the spaces.
         """
         _check_name(name)
+        _check_finite(map)
         dims = [_dim_behind(map.source, source), _dim_behind(map.target, target)]
         if dims[0] != dims[1]:
             raise InputError(f"map {name!r} leads its sides to {dims[0]} and {dims[1]} components")
@@ -214,12 +217,9 @@ class Maps:
         if map.target:
             space = target.mapped(hashlib.sha256(parameters).hexdigest(), dims[0])
         with self._db.transaction():
-            if replace:
-                self._db.execute("DELETE FROM maps WHERE name = ?", (name,))
-            elif self._has(name):
-                raise UsageError(
-                    f"there is a map {name!r} already", hint=f"--force, or: embcli maps rm {name}"
-                )
+            if not (replace and self._has(name) and self.get(name).parameters == parameters):
+                self.check_name(name, replace=replace)
+            self._db.execute("DELETE FROM maps WHERE name = ?", (name,))
             keys = [self._space(recipe) for recipe in (source, target, space)]
             self._db.execute(
                 "INSERT INTO maps (name, source, target, space, kind, parameters, fit, created) "
@@ -231,6 +231,37 @@ class Maps:
             )  # fmt: skip
             drop_unused_spaces(self._db)
         return self.get(name)
+
+    def check_name(self, name: str, *, replace: bool = False) -> None:
+        """Refuse a name that a new map could not have, before it is made.
+
+        Raises
+        ------
+        UsageError
+            There is a map of that name that is not to be replaced, or it is no possible name.
+        """
+        _check_name(name)
+        if not replace and self._has(name):
+            raise UsageError(
+                f"there is a map {name!r} already", hint=f"--force, or: embcli maps rm {name}"
+            )
+        if replace and (needing := self.needing(name)):
+            raise UsageError(
+                f"without the map {name!r} that is there, no query could be encoded for what it "
+                f"made: {', '.join(needing)}",
+                hint=f"another name, or: embcli maps rm {name}",
+            )
+
+    def needing(self, name: str) -> list[str]:
+        """Name the collections in a space that no other map leads to; none if it is not there."""
+        rows = self._db.all(
+            "SELECT c.name FROM maps AS m JOIN collections AS c ON c.space = m.space "
+            "WHERE m.name = ? AND m.space NOT IN (m.source, m.target) AND NOT EXISTS "
+            "(SELECT 1 FROM maps AS o WHERE o.space = m.space AND o.name != m.name) "
+            "ORDER BY c.name",
+            (name,),
+        )
+        return [collection for (collection,) in rows]
 
     def rename(self, old: str, new: str) -> None:
         """Rename a map.
@@ -275,6 +306,19 @@ class Maps:
             ),
         )  # fmt: skip
         return int(self._db.value("SELECT key FROM spaces WHERE hash = ?", (recipe.hash,)))
+
+
+def _check_finite(map: "Map") -> None:
+    """Refuse numbers that are none, or are too large for vectors of float32."""
+    for side in (map.source, map.target):
+        with np.errstate(over="ignore"):
+            steps = side.rounded().steps
+        for step in steps:
+            if not all(np.isfinite(array).all() for array in vars(step).values()):
+                raise InputError(
+                    "the map has numbers in it that are not finite or too large: other options, "
+                    "or another method"
+                )
 
 
 def _dim_behind(side: Any, recipe: Recipe) -> int:

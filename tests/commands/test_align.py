@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from embcli import Store
+from embcli import Recipe, Record, Store
 from embcli.core.alignment import METHODS, Pairs
+from embcli.core.maps import Linear, Map, NotInvertibleError, Transform
+from embcli.errors import InputError
 from embcli.pipelines.align import Split, parsed_options
 from tests.conftest import store_words
 
@@ -41,7 +43,7 @@ def test_fit_keeps_a_map_with_what_was_held_out(run, two):
     assert result.code == 0
     assert [row["retrieval"] for row in result.rows] == ["nn", "csls"]
     assert result.rows[1]["P@1"] >= 0.95
-    # Of 100 sources five tenths are held out in turn, and their ten or eleven pairs are not fitted to.
+    # Of 100 sources five tenths are held out in turn, with their ten or eleven pairs.
     assert [result.rows[0][key] for key in ("sources", "splits", "candidates")] == [50, 5, WORDS]
     assert result.rows[0]["pairs"] in (90, 91)
     assert "pairs.txt: 101 of 102 pairs have both sides in 'es' and 'en' (100 of 101" in result.err
@@ -88,7 +90,7 @@ def test_few_pairs_leave_no_figures(run, two, home):
     (home / "few.txt").write_text("".join(f"s{i} e{i}\n" for i in range(20)))
     result = fit(run, pairs="few.txt")
     assert (result.code, result.out) == (0, "")
-    assert "20 sources are too few to hold 10 out: fitted by procrustes" in result.err
+    assert "20 sources, too few to hold 10 out: fitted by procrustes, no figures" in result.err
     assert info(run)["fit"]["held_out"] is None
 
 
@@ -126,6 +128,40 @@ def test_wrong_usage(run, two, more, message):
     assert run("maps", "list").rows == []
 
 
+@pytest.mark.parametrize("more", [["--refine", "mutual"], ["--robust"], ["--select", "5"]])
+def test_what_needs_pairs(run, two, more):
+    result = fit(run, *more, pairs="none")
+    assert (result.code, "need pairs" in result.err) == (2, True)
+
+
+def test_numbers_that_are_none_are_not_kept(run, two):
+    for power in ("1e300", "-2", "nan"):
+        assert fit(run, "-M", "procrustes", "-O", f"power={power}").code == 2
+    assert fit(run, "-M", "mlp", "-O", "decay=-1").code == 2
+    assert fit(run, "-M", "procrustes", "--seed", "-1").code == 2
+    assert fit(run, "-M", "procrustes", "-O", "normalize=1").code == 2
+    assert fit(run, "--rounds", "3").code == 2
+    assert run("maps", "list").rows == []
+    huge = Map(Transform.of(Linear(np.full((DIM, DIM), 1e300))))
+    with Store("embcli.db") as store:
+        space = store.collection("es").recipe
+        with pytest.raises(InputError, match="not finite or too large"):
+            store.maps.add("huge", huge, method="m", source=space, target=space, fit={})
+
+
+def test_vectors_that_are_all_the_same(run, two):
+    store_words("embcli.db", "flat", [f"e{i}" for i in range(40)], np.ones((40, DIM), np.float32))
+    result = run("align", "fit", "-s", "es", "-t", "flat", "-p", "pairs.txt", "-n", "m",
+                 "-M", "procrustes")  # fmt: skip
+    assert (result.code, "nothing is left of the target (40 vectors)" in result.err) == (3, True)
+
+
+def test_columns_the_other_way_round(run, two, home):
+    lines = [f"e{i} s{i}\n" for i in range(60)] + [f"s{i} e{i}\n" for i in range(60, 80)]
+    (home / "swapped.txt").write_text("".join(lines))
+    assert "the other way round: 60 pairs" in fit(run, pairs="swapped.txt").err
+
+
 def test_methods_without_pairs_and_with(run, two):
     result = fit(run, "-M", "procrustes", pairs="none")
     assert (result.code, "method 'procrustes' needs pairs" in result.err) == (2, True)
@@ -151,7 +187,8 @@ def test_options_are_read_by_the_type_of_their_default():
 def test_splits_share_no_source():
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 300, 1000)
-    pairs = Pairs(np.zeros((300, 2)), np.zeros((1000, 2)), rows, np.arange(1000))
+    vectors = rng.normal(size=(300, 2)).astype(np.float32)
+    pairs = Pairs(vectors, np.zeros((1000, 2)), rows, np.arange(1000))
     splits = Split.several(pairs, 0.1, 0)
     tested = [set(split.test.rows.tolist()) for split in splits]
     assert len(set().union(*tested)) == sum(map(len, tested)) == 5 * 29
@@ -159,6 +196,15 @@ def test_splits_share_no_source():
         assert not set(split.train.rows.tolist()) & set(split.test.rows.tolist())
         assert sorted([*split.train.columns, *split.test.columns]) == list(range(1000))
     assert not Split.several(pairs, 0, 0)[0].measurable
+
+
+def test_equal_vectors_are_held_out_together():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(50, 2)).astype(np.float32).repeat(4, axis=0)
+    pairs = Pairs(vectors, vectors, np.arange(200), np.arange(200))
+    for split in Split.several(pairs, 0.2, 0):
+        assert len(split.test.rows) == 40
+        assert not set(split.train.rows // 4) & set(split.test.rows // 4)
 
 
 def test_eval(run, two):
@@ -236,6 +282,46 @@ def upgrade(run, examples):
             "--qrels", examples / "beir" / "qrels" / "test.tsv")  # fmt: skip
 
 
+@pytest.mark.parametrize("normalized", [True, False])
+@pytest.mark.parametrize(
+    "name", ["procrustes", "ridge", "cca", "vecmap", "rcsls", "mean-shift", "relative"]
+)
+def test_maps_of_every_method_compose_and_invert_or_refuse(run, home, name, normalized):
+    """A is turned into B, and B into C: where a composition is made, it is the direct way."""
+    rng = np.random.default_rng(0)
+    a = (rng.normal(size=(400, DIM)) + 1).astype(np.float32)
+    if normalized:
+        a /= np.linalg.norm(a, axis=1, keepdims=True)
+    turns = [np.linalg.qr(rng.normal(size=(DIM, DIM)))[0].astype(np.float32) for _ in range(2)]
+    b = a @ turns[0]
+    c = b @ turns[1]
+    spaces = dict(zip("abc", (a, b, c), strict=True))
+    if name == "mean-shift":
+        spaces = {"a": a, "b": a + 0.3 * turns[0][0], "c": a - 0.4 * turns[1][0]}
+    with Store("embcli.db") as store:
+        for key, vectors in spaces.items():
+            unit = normalized and name != "mean-shift"
+            recipe = Recipe({"model": key, "dim": DIM, "normalized": unit, "maps": []})
+            records = [Record(str(i), f"text {i}") for i in range(len(vectors))]
+            store.create_collection(key, recipe).add(records, vectors)
+    for source, target in ("ab", "bc"):
+        assert run("align", "fit", "-s", source, "-t", target, "-n", source + target,
+                   "-M", name).code == 0  # fmt: skip
+    composed = run("maps", "compose", "ab", "bc", "--to", "ac")
+    inverted = run("maps", "invert", "ab", "--to", "ba")
+    assert {composed.code, inverted.code} <= {0, 3}
+    if name in ("procrustes", "ridge", "vecmap", "cca"):
+        assert composed.code == 0
+    for command, map, ends in ((composed, "ac", "ac"), (inverted, "ba", "ba")):
+        if command.code == 0:
+            row = run("align", "eval", map, "-s", ends[0], "-t", ends[1]).rows[0]
+            # RCSLS is not exact where Procrustes is.
+            assert row["P@1"] >= (0.95 if name == "rcsls" else 0.99), map
+    if composed.code == 3:
+        with pytest.raises(NotInvertibleError), Store("embcli.db", readonly=True) as store:
+            store.maps.get("ab").map.then(store.maps.get("bc").map)
+
+
 def test_backward_compatibility(run, upgrade):
     result = run("align", "eval", "up", *upgrade, "--new", "new")
     assert result.code == 0
@@ -261,6 +347,13 @@ def test_a_map_is_judged_from_either_end(run, upgrade):
     forward = run("align", "eval", "up", *upgrade, "--new", "new").rows
     assert result.rows[0]["old_to_old"] == forward[0]["new_to_new"]
     assert result.rows[0]["new_to_new"] == forward[0]["old_to_old"]
+
+
+def test_compatibility_through_a_map_of_another_space(run, upgrade, examples):
+    corpus = examples / "beir" / "corpus.jsonl"
+    assert run("encode", corpus, "-m", "static", "--pooling", "none", "-c", "other").code == 0
+    result = run("align", "eval", "up", *upgrade, "--old", "other")
+    assert (result.code, "is in another space" in result.err) == (2, True)
 
 
 def test_options_of_compatibility_go_together(run, upgrade):

@@ -44,6 +44,7 @@ def test_list_and_info(run, two):
     assert rows[0] | {"created": ""} == {
         "name": "ab", "method": "procrustes", "source": "a", "target": "b", "two_sided": False,
         "dim_source": 4, "dim_target": 4, "dim": 4, "pairs": 12, "p_at_1": 0.5, "created": "",
+        "collections": None,
     }  # fmt: skip
     assert run("maps", "list", "-f", "ids").out == "ab\nbc\n"
     (row,) = run("maps", "info", "bc").rows
@@ -119,6 +120,7 @@ def test_files_of_safetensors_can_be_read_by_others(run, two):
         ({"source": {"model": "a"}}, "does not describe a map"),
         ({"source": space("a", 5).settings}, "takes vectors of 4 components"),
         ({"fit": 3}, "does not describe a map"),
+        ({"fit": {"held_out": 5}}, "does not describe a map"),
     ],
 )
 def test_bad_files(run, two, home, change, message):
@@ -175,3 +177,23 @@ def test_a_map_must_fit_its_spaces(home):
             "x", Map(Transform.of(turn(0, 3))), method="m", source=space("a"), target=space("b"),
             fit={},
         )  # fmt: skip
+
+
+def test_maps_that_collections_need_are_not_replaced(run, two):
+    with Store("embcli.db") as store:
+        store.create_collection("mapped", loaded("bc").space)
+    run("maps", "export", "bc", "-o", "bc")
+    assert run("maps", "import", "bc", "--force").code == 0  # it is the same
+    result = run("maps", "invert", "ab", "--to", "bc", "--force")
+    assert (result.code, "for what it made: mapped" in result.err) == (2, True)
+    assert run("maps", "import", "bc", "--name", "again").code == 0
+    assert run("maps", "invert", "ab", "--to", "bc", "--force").code == 0
+    assert "mapped: without map 'again'" in run("maps", "rm", "again", "-y").err
+
+
+@pytest.mark.parametrize("out", ["x.v2", "x.v2.json", "x.v2.safetensors"])
+def test_either_file_names_both(run, two, home, out):
+    assert run("maps", "export", "ab", "-o", out).code == 0
+    assert {path.name for path in home.glob("x*")} == {"x.v2.safetensors", "x.v2.json"}
+    assert run("maps", "import", out, "--name", "again").code == 0
+    assert run("maps", "export", "ab", "-o", "-").code == 2

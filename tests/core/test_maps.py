@@ -112,8 +112,9 @@ def test_maps_compose_on_either_side(rng):
 
 def test_a_chain_breaks_where_nothing_can_be_undone(rng):
     lost = Transform.of(Linear(rng.normal(size=(DIM, 3))))
+    other = Transform.of(Linear(rng.normal(size=(DIM, 3))))
     with pytest.raises(NotInvertibleError):
-        Map(affine(rng), lost).then(Map(lost))
+        Map(affine(rng), lost).then(Map(other))
     # The other side can be undone instead.
     a, c = rng.normal(size=(2, 8, DIM))
     turn = Transform.of(Linear(rotation(rng)))
@@ -121,6 +122,56 @@ def test_a_chain_breaks_where_nothing_can_be_undone(rng):
     assert compared(whole, a, c) == pytest.approx(
         compared(Map(lost, lost), a, turn.inverse().apply(c)), abs=1e-9
     )
+
+
+def test_what_both_do_in_the_middle_need_not_be_undone(rng):
+    centring = Transform.of(Unit(), Shift(rng.normal(size=DIM)), Unit())
+    a, c = rng.normal(size=(2, 8, DIM))
+    turns = [Transform.of(Linear(rotation(rng))) for _ in range(2)]
+    first = Map(centring.then(turns[0]), centring)
+    second = Map(centring.then(turns[1]), affine(rng))
+    whole = first.then(second)
+    direct = second.source.steps[3:]
+    expected = compared(Map(Transform(direct), second.target), first.source.apply(a), c)
+    assert compared(whole, a, c) == pytest.approx(expected, abs=1e-12)
+
+
+def test_lengths_that_were_lost_are_not_made_up(rng):
+    """A shift needs them: where they are gone, there is no way, rather than a wrong one."""
+    turn = Linear(rotation(rng))
+    shift = Shift(rng.normal(size=DIM))
+    narrow = Linear(rng.normal(size=(DIM, 3)))
+    with pytest.raises(NotInvertibleError):
+        Transform.of(shift, turn, Unit()).inverse()
+    with pytest.raises(NotInvertibleError):
+        Map(Transform.of(Unit(), turn)).then(Map(Transform.of(shift, narrow)))
+    with pytest.raises(NotInvertibleError):
+        Map(Transform.of(turn), Transform.of(turn, Unit())).then(Map(Transform.of(shift, narrow)))
+    # Unless the other side can be led there.
+    a, c = rng.normal(size=(2, 8, DIM))
+    whole = Map(Transform.of(Unit(), turn)).then(Map(Transform.of(shift)))
+    expected = compared(Map(Transform.of(turn)), a, c - shift.vector)
+    assert compared(whole, a, c) == pytest.approx(expected, abs=1e-12)
+    x = rng.normal(size=(9, DIM))
+    there = Transform.of(Unit(), shift, turn)
+    units = x / np.linalg.norm(x, axis=1, keepdims=True)
+    assert there.inverse().apply(there.apply(x)) == pytest.approx(units, abs=1e-12)
+
+
+def test_lengths_that_squares_do_not_hold(rng):
+    x = rng.normal(size=(4, DIM))
+    scales = np.array([1e-25, 1e25, 1, 0])[:, None]
+    scaled = Unit().apply((x * scales).astype(np.float32))
+    assert np.linalg.norm(scaled, axis=1) == pytest.approx([1, 1, 1, 0], abs=1e-6)
+    assert scaled[:3] == pytest.approx(Unit().apply(x[:3]), abs=1e-6)
+
+
+def test_hidden_layers_are_applied_in_blocks(rng):
+    x = rng.normal(size=(10_000, DIM))
+    hidden = Residual(*(rng.normal(size=shape) for shape in ((DIM, 9), 9, (9, DIM))))
+    chain = Transform.of(Unit(), hidden)
+    expected = hidden.apply(Unit().apply(x))
+    assert chain.apply(x) == pytest.approx(expected, abs=1e-12)
 
 
 def test_inverse_of_a_map_is_one_sided(rng):

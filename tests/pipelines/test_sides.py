@@ -86,3 +86,16 @@ def test_tokens_are_refused(run, corpus):
     assert run("encode", corpus, "--pooling", "none", "-c", "tokens").code == 0
     with pytest.raises(UsageError, match="a vector for every token"):
         paired("ids", "tokens", "tokens")
+
+
+def test_texts_that_were_mapped_are_the_same_texts(run, corpus):
+    from embcli.core.maps import Linear, Map, Transform
+
+    assert run("encode", corpus, "-c", "own").code == 0
+    with Store("embcli.db") as store:
+        space = store.collection("own").recipe
+        other = Recipe({**space.settings, "weights": "others"})
+        turn = Map(Transform.of(Linear(np.eye(256)[::-1].copy())))
+        store.maps.add("m", turn, method="m", source=space, target=other, fit={})
+    assert run("align", "apply", "m", "-c", "own", "--to", "mapped").code == 0
+    assert len(paired("texts", "own", "mapped")[1]) == 5

@@ -180,9 +180,9 @@ def test_a_chain_equals_its_maps_one_after_the_other(spaces):
 def test_a_chain_that_cannot_be_composed_does_not_count(spaces):
     ids, _ = vectors_of("old")
     imported("middle", ids, np.eye(len(ids), 8) + 1)
-    bent = Transform.of(Residual(np.ones((8, 4)), np.zeros(4), np.ones((4, 8))))
     rng = np.random.default_rng(1)
     for name, source, dim in (("first", "new", 1024), ("second", "old", 256)):
+        bent = Transform.of(Residual(np.full((8, 4), dim), np.zeros(4), np.ones((4, 8))))
         linear = Transform.of(Linear(rng.standard_normal((dim, 8))))
         add(name, Map(linear, bent), source, "middle")
     with pytest.raises(UsageError, match="encoded with 'static', not 'hash'"):

@@ -8,6 +8,7 @@ from embcli.core.alignment.normalization import prepared
 from embcli.core.maps import Linear, Map, Shift, Transform
 from embcli.errors import InputError, UsageError
 
+_MOST_POWER = 10
 _ROWS = 1 << 14
 
 
@@ -65,6 +66,8 @@ def cca(
     mappings. AAAI 2018; there the power is 1, on one side or shared by both.
     """
     pairs.require(2, "cca")
+    if not 0 <= power <= _MOST_POWER:
+        raise UsageError(f"power must be from 0 to {_MOST_POWER}, not {power:g}")
     if components < 0:
         raise UsageError(f"components must be 0, for all, or more, not {components}")
     share = _share(regularization)

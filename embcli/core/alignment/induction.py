@@ -98,7 +98,11 @@ def drop_out(
     )
     rows = np.concatenate([np.arange(len(a)), down])
     columns = np.concatenate([across, np.arange(len(b))])
-    return Dictionary(rows, columns, float(best[np.isfinite(best)].mean()))
+    left = np.isfinite(best)  # of few vectors, all pairs of one may have been dropped
+    if not left.any():
+        left[:] = True
+        best[:] = 0
+    return Dictionary(rows[left], columns[left], float(best[left].mean()))
 
 
 def density(scores: NDArray[np.float32]) -> NDArray[np.float32]:

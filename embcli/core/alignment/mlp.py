@@ -98,6 +98,8 @@ def mlp(
     import torch
 
     _check(pairs, loss, hidden, temperature, learning_rate, batch, held_out)
+    if decay < 0:
+        raise UsageError(f"decay must be at least 0, not {decay:g}")
     ready = prepared(pairs, normalize)
     rng = np.random.default_rng(seed)
     sources = rng.permutation(np.unique(pairs.rows))

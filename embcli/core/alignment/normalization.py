@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from embcli.core.alignment import Pairs
 from embcli.core.maps import Map, Shift, Step, Transform, Unit
-from embcli.errors import UsageError
+from embcli.errors import InputError, UsageError, counted
 
 STEPS = ("unit", "center")
 
@@ -50,6 +50,8 @@ def prepared(pairs: Pairs, steps: str) -> Prepared:
     ------
     UsageError
         There is no such step.
+    InputError
+        They make nothing but zeros of a side.
 
     References
     ----------
@@ -62,6 +64,12 @@ def prepared(pairs: Pairs, steps: str) -> Prepared:
             raise UsageError(f"no normalization {name!r} (there are: {', '.join(STEPS)}, none)")
     source, rows = _normalized(pairs.source, names)
     target, columns = _normalized(pairs.target, names)
+    for side, vectors in (("source", rows), ("target", columns)):
+        if not vectors.any():
+            raise InputError(
+                f"nothing is left of the {side} ({counted(len(vectors), 'vector')}): its vectors "
+                "are all the same, or zeros"
+            )
     return Prepared(pairs._replace(source=rows, target=columns), source, target)
 
 

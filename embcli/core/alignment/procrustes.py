@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from embcli.core.alignment import Pairs
 from embcli.core.alignment.normalization import prepared
 from embcli.core.maps import Linear, Map, Transform
+from embcli.errors import UsageError
 
 # Directions with less of the greatest singular value are rounding.
 _RANK = 1e-10
@@ -78,6 +79,8 @@ def procrustes(
        dilation and a rigid motion. Psychometrika 1970.
     """
     pairs.require(1, "procrustes")
+    if not -1 <= power <= 1:
+        raise UsageError(f"power must be from -1 to 1, not {power:g}")
     ready = prepared(pairs, normalize)
     source, target = ready.pairs.source[pairs.rows], ready.pairs.target[pairs.columns]
     turn = rotation(source, target, power)

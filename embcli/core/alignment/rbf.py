@@ -93,6 +93,8 @@ def rbf(
         raise UsageError(f"toward is source or target, not {toward!r}")
     if units < 1 or not 0 < active < 1:
         raise UsageError("units must be at least 1, and active between 0 and 1")
+    if not (0 <= whiten <= 1 and 0 <= whiten_moved <= 1):
+        raise UsageError("whiten and whiten_moved are powers from 0 to 1")
     pairs.require(_FEWEST, "rbf", "procrustes works with fewer")
     ridge = _ridge(regularization)
     sides = [(pairs.source, pairs.rows), (pairs.target, pairs.columns)]

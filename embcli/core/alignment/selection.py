@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.cosine import unit32
-from embcli.errors import InputError, UsageError, counted
+from embcli.errors import UsageError
 
 _AT_ONCE = 1024
 # Candidates whose gains are brought up to date at once.
@@ -32,6 +32,7 @@ def select(
     vectors : float array, shape (n, dim)
         Not modified.
     k : int
+        If there are fewer different vectors, so many.
     method : {"facility", "medoids"}
         ``facility``: one after the other, the row that adds most to the sum of all rows' cosines
         with the nearest one chosen (facility location). ``medoids``: the rows nearest to the means
@@ -48,8 +49,6 @@ def select(
 
     Raises
     ------
-    InputError
-        There are fewer than k different vectors.
     UsageError
         There is no such method, or k is less than 1.
 
@@ -74,8 +73,7 @@ def select(
     rows = unit32(rows - rows.mean(axis=0, dtype=np.float64))
     # Of equal vectors one is enough.
     distinct = np.array([*{row.tobytes(): place for place, row in enumerate(rows)}.values()])
-    if len(distinct) < k:
-        raise InputError(f"cannot select {k:,} of {counted(len(distinct), 'different vector')}")
+    k = min(k, len(distinct))
     rows = rows[distinct]
     rng = np.random.default_rng(seed)
     some = rows[np.sort(rng.permutation(len(rows))[:sample])] if len(rows) > sample else rows

@@ -8,6 +8,8 @@ from embcli.core.alignment.normalization import prepared
 from embcli.core.maps import Linear, Map, Shift, Transform
 from embcli.errors import InputError, UsageError, counted
 
+_MOST_CLASSES = 4096
+
 
 def simplex(
     pairs: Pairs,
@@ -64,6 +66,11 @@ def simplex(
             f"connect {counted(len(rows), 'source')} and {counted(len(columns), 'target')} to "
             f"{counted(count, 'class') if count == 1 else f'{count:,} classes'}; "
             "procrustes is for pairs of single things"
+        )
+    if count > _MOST_CLASSES:
+        raise InputError(
+            f"method simplex makes a component of every class, and there are {count:,} (at most "
+            f"{_MOST_CLASSES:,}); procrustes is for pairs of single things"
         )
     ready = prepared(pairs, normalize)
     source = _to_vertices(ready.pairs.source[rows], labels[: len(rows)], count, ridge)
