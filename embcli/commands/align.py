@@ -47,17 +47,21 @@ APPLIED = tuple(
     )
 )  # fmt: skip
 
+
+def short(value: float | None) -> str:
+    """Show a figure with three digits: many columns have to fit."""
+    return "" if value is None else f"{value:.3f}"
+
+
 COMPATIBLE = (
-    Column("retrieval", "retrieval"),
-    Column("measure", "measure"),
-    Column("new_to_old", "new→old", right=True),
-    Column("old_to_old", "old→old", right=True),
-    Column("new_to_new", "new→new", right=True, show=plain),
-    Column("compatible", "compatible"),
-    Column("update_gain", "gain", right=True, show=plain),
-    Column("wins", "+", right=True),
-    Column("losses", "−", right=True),
-    Column("p_sign", "p (sign)", right=True, show="{:.2g}".format),
+    Column("retrieval", "by", width=4),
+    Column("measure", "measure", width=10),
+    Column("new_to_old", "new→old", right=True, show=short),
+    Column("old_to_old", "old→old", right=True, show=short),
+    Column("new_to_new", "new→new", right=True, show=short),
+    Column("update_gain", "gain", right=True, show=short),
+    Column("outcomes", "+/=/−", right=True),
+    Column("p_sign", "p", right=True, show="{:.1g}".format),
 )
 LOSERS = (
     Column("query_id", "query"),
@@ -438,7 +442,13 @@ def eval_(
         if losers is not None:
             output.rows(report.losers(losers), LOSERS, id="query_id")
         else:
-            output.rows(report.rows(), COMPATIBLE, id="measure")
+            rows = report.rows()
+            if output.format == "table":
+                counts = ("wins", "ties", "losses")
+                rows = [
+                    {**row, "outcomes": "/".join(str(row[key]) for key in counts)} for row in rows
+                ]
+            output.rows(rows, COMPATIBLE, id="measure")
             verdict = "is" if report.compatible else "is not"
             output.summary(f"the new model {verdict} backward compatible through {name!r}")
         raise typer.Exit(skipped.exit_code)
