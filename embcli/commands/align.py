@@ -404,10 +404,11 @@ def eval_(
 ) -> None:
     """Measure a map by pairs: how well sources find their targets among all.
 
-    A row per way of retrieving: nearest neighbour (nn), inverted softmax (isf), CSLS with ten
-    neighbours (csls). Any target that a source is paired with counts; P@k is the share of sources
-    that find one among the k best, MRR the mean of 1/rank of the best. Sources and targets that the
-    collections do not have are left out, and counted.
+    A row per way of retrieving: nearest neighbour (nn), inverted softmax at the temperature that
+    suits the pairs fitted to (isf), CSLS with ten neighbours (csls). Any target that a source is
+    paired with counts; P@k is the share of sources that find one among the k best, MRR the mean of
+    1/rank of the best. Sources and targets that the collections do not have are left out, and
+    counted.
 
     With --geometry, rather how far the map is from a rotation, how much it changes cosines within
     the source, and how uneven neighbours are (hubness: skewness of k-occurrences, share of vectors

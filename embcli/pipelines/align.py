@@ -219,7 +219,12 @@ def _refined(fit: Fit, plan: Plan, rotation: bool) -> Fit:
     return fitted
 
 
-def measured(map: Map, split: Split, retrievals: Sequence[str] = RETRIEVALS) -> list[Row]:
+def measured(
+    map: Map,
+    split: Split,
+    retrievals: Sequence[str] = RETRIEVALS,
+    temperature: float | None = None,
+) -> list[Row]:
     """Translate held-out sources, all targets being candidates.
 
     Returns
@@ -237,7 +242,9 @@ def measured(map: Map, split: Split, retrievals: Sequence[str] = RETRIEVALS) -> 
         pairs = pairs.take(np.zeros(len(pairs.rows), np.bool_))  # whose rows these are not
     rows = []
     for retrieval in retrievals:
-        scores = translation(map, pairs, (test.rows, test.columns), retrieval=retrieval)
+        scores = translation(
+            map, pairs, (test.rows, test.columns), retrieval=retrieval, temperature=temperature
+        )
         rows.append(
             {
                 "retrieval": retrieval,
@@ -336,6 +343,7 @@ def fit(
         used = _selected(paired.pairs, plan, note)
         fitting = _without_pairs if paired.origin == NONE else _to_pairs
         chosen, map, rows, confidence = fitting(plan, used, note, advance)
+        temperature = _temperature(map, used)
     facts: dict[str, Any] = {
         "options": told(chosen, plan),
         "auto": plan.method == AUTO,
@@ -355,6 +363,7 @@ def fit(
         "held_out": next(
             (row for row in rows if row["method"] == chosen and row["retrieval"] == "csls"), None
         ),
+        "temperature": temperature,
         "confidence": confidence,
     }
     arguments = {"target": target, "map": name, "pairs": pairs, **asdict(plan)}
@@ -377,7 +386,7 @@ def compare(
     *,
     pairs: str = "ids",
     test: str | None = None,
-    retrievals: Sequence[str] = RETRIEVALS,
+    retrievals: Sequence[str] = ("nn", "isf", "csls"),
     db: str | os.PathLike[str] = DEFAULT_DB,
     db_b: str | os.PathLike[str] | None = None,
     note: Note = lambda message: None,
@@ -461,6 +470,17 @@ def finished(map: Map, target: Side) -> Map:
     """Scale to unit length what is led into a target's own space where all vectors have that."""
     one_sided = not map.target and target.recipe.normalized
     return Map(map.source.then(Transform.of(Unit()))) if one_sided else map
+
+
+def _temperature(map: Map, pairs: Pairs) -> float | None:
+    """Fit the temperature of the inverted softmax, for later evaluations, to what was fitted to."""
+    if not len(pairs.rows):
+        return None
+    from embcli.core.alignment.retrieval import fitted_temperature
+
+    thin = _thinned(pairs)
+    source, target = map.source.apply(thin.source), map.target.apply(thin.target)
+    return fitted_temperature(source, target, thin.rows, thin.columns)
 
 
 def _to_pairs(
@@ -675,7 +695,8 @@ def evaluate(
         if gold.origin == (map.fit.get("pairs") or {}).get("origin"):
             note(f"the map was fitted to {gold.origin}: of other pairs figures would be lower")
         none = gold.pairs.take(np.zeros(gold.count, np.bool_))
-        rows = measured(map.map, Split(none, gold.pairs), retrievals)
+        heat = map.fit.get("temperature")
+        rows = measured(map.map, Split(none, gold.pairs), retrievals, heat)
         return rows, _geometry(map.map, gold.pairs)
 
 

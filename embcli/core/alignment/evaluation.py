@@ -47,6 +47,7 @@ def translation(
     *,
     retrieval: str = "csls",
     ks: Sequence[int] = (1, 5, 10),
+    temperature: float | None = None,
 ) -> Scores:
     """Look up what should be found, all vectors of the target being candidates.
 
@@ -62,6 +63,8 @@ def translation(
     retrieval : {"nn", "isf", "csls"}
         See `embcli.core.alignment.retrieval.penalties`.
     ks : sequence of int
+    temperature : float, optional
+        Of the inverted softmax, if it is known from elsewhere.
 
     Raises
     ------
@@ -78,8 +81,8 @@ def translation(
     if not len(gold[0]):
         raise InputError("there is nothing to look up: no test pair has vectors on both sides")
     source, target = map.source.apply(pairs.source), map.target.apply(pairs.target)
-    heat = TEMPERATURE
-    if retrieval == "isf" and len(pairs.rows):
+    heat = temperature or TEMPERATURE
+    if retrieval == "isf" and temperature is None and len(pairs.rows):
         heat = fitted_temperature(source, target, pairs.rows, pairs.columns)
     taken = penalties(source, target, retrieval, temperature=heat)
     ranked = ranks(source, target, gold, taken)
