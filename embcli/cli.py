@@ -6,9 +6,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -62,6 +63,12 @@ def build_app() -> typer.Typer:
     return app
 
 
+@cache
+def _command() -> Any:
+    """Make the command, once for a process that runs several command lines."""
+    return get_command(build_app())
+
+
 def _reflowed(docstring: str) -> str:
     """Join the lines of every paragraph: the terminal's width breaks them, not the source's."""
     return "\n\n".join(" ".join(part.split()) for part in docstring.split("\n\n"))
@@ -95,8 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _check_characters(words)
-        command = get_command(build_app())
-        code = command.main(words, prog_name="embcli", standalone_mode=False)
+        code = _command().main(words, prog_name="embcli", standalone_mode=False)
         sys.stdout.flush()
         if code == 128 + signal.SIGINT:  # what Typer makes of Ctrl-C
             return _interrupted(code)

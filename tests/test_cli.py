@@ -240,7 +240,7 @@ def test_a_bug_is_admitted_without_a_traceback(run, monkeypatch):
     def broken():
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(cli, "build_app", broken)
+    monkeypatch.setattr(cli, "_command", broken)
     result = run("models")
     assert result.code == 70
     assert "bug in embcli: ZeroDivisionError: oops" in result.err

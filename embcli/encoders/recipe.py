@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -117,5 +117,12 @@ def _short(value: Any) -> str:
 
 def file_fingerprint(path: Path) -> str:
     """SHA-256 of a file's bytes as ``sha256:<hex>``."""
+    status = path.stat()
+    return _fingerprint(path, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(path: Path, *stamp: int) -> str:
+    """Read a file once for a process, as long as it stays what it is."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

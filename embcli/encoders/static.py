@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,14 @@ _CHARACTERS_AT_ONCE = 1 << 18
 _CACHED_WORDS = 1 << 17
 _WORDS_PER_LINE = 128
 _CACHED_CHARACTERS = 1 << 24
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(path: str) -> Tokenizer:
+    """Load the tokenizer, once for a process that makes several encoders."""
+    tokenizer = Tokenizer.from_file(path)
+    tokenizer.encode_special_tokens = True
+    return tokenizer
 
 
 class StaticEncoder(QuickEncoder):
@@ -62,8 +70,7 @@ class StaticEncoder(QuickEncoder):
         weights, tokenizer = _packaged_files()
         self._files = (weights, tokenizer)
         self._table = _read_table(weights)
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._tokenizer.encode_special_tokens = True
+        self._tokenizer = _tokenizer(str(tokenizer))
         lone_space = self._tokenizer.token_to_id(SPACE_MARK)
         assert lone_space is not None
         self._lone_space = lone_space

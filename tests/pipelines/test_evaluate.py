@@ -366,7 +366,7 @@ def test_folders_that_cannot_be_used(beir):
     with pytest.raises(InputError, match=r"dev\.tsv: no such file") as caught:
         evaluate_retrieval(beir, split="dev")
     assert caught.value.hint.startswith("--split test")
-    with pytest.raises(UsageError, match="leave out --run, --model, --top"):
+    with pytest.raises(UsageError, match="leave out --run, --model, --via, --top"):
         evaluate_retrieval(beir, from_run="x", run="y")
     with pytest.raises(UsageError, match="nothing is searched"):
         evaluate_retrieval(beir, from_run="x", searching={"where": "a = 1"})
