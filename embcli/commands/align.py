@@ -216,8 +216,8 @@ def fit(
     A row per method tried and way of retrieving (nearest neighbour, CSLS): how well sources that
     were held out find their targets among all. The map that is kept is fitted to all pairs.
     """
-    from embcli.pipelines.align import Plan
     from embcli.pipelines.align import fit as fit_map
+    from embcli.pipelines.align_plan import Plan
 
     output = Output(format, out, quiet)
     skipped = SkippedLog()
@@ -296,8 +296,8 @@ def compare(
     A row per method and way of retrieving, as 'embcli align fit' shows; "none" compares vectors as
     they are. Nothing is kept. With many components, structure and mlp take minutes.
     """
-    from embcli.pipelines.align import Plan
     from embcli.pipelines.align import compare as compare_methods
+    from embcli.pipelines.align_plan import Plan
 
     output = Output(format, out, quiet)
     skipped = SkippedLog()
@@ -419,7 +419,7 @@ def eval_(
     (no worse than old queries), how much of the gain of encoding anew it gives, queries won and
     lost with the p-value of the sign test.
     """
-    from embcli.pipelines.align import evaluate, evaluate_compatibility
+    from embcli.pipelines.align_eval import evaluate, evaluate_compatibility
 
     output = Output(format, out, quiet)
     skipped = SkippedLog()

@@ -2,272 +2,35 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from embcli.config import DEFAULT_DB
-from embcli.core.alignment import METHODS, Fit, Method, Pairs, method
+from embcli.core.alignment import METHODS, Pairs, method
 from embcli.core.maps import Map, Transform, Unit
 from embcli.errors import InputError, ModelError, UsageError, counted
 from embcli.formats import Problem
+from embcli.pipelines.align_measure import (
+    LEAST_HELD_OUT,
+    RETRIEVALS,
+    Row,
+    Split,
+    measured,
+    thinned,
+    together,
+)
+from embcli.pipelines.align_plan import AUTO, Plan, fitter, told
 from embcli.pipelines.pairwise import Advance, Note
-from embcli.pipelines.sides import NONE, Paired, Side, open_sides, pair_up
+from embcli.pipelines.sides import NONE, Paired, Side, note_coverage, open_sides, pair_up
 from embcli.store import Store, StoredMap
 
-if TYPE_CHECKING:
-    from embcli.pipelines.compatibility import Report
-
-AUTO = "auto"
 # Tried by "auto": what is best with few pairs, with many, and in between.
 CANDIDATES = ("procrustes", "ridge", "vecmap", "cca")
 # The same without pairs; the second is for sentences.
 UNPAIRED = ("unsupervised", "mini-vec2vec")
-RETRIEVALS = ("nn", "csls")
-REFINEMENTS = ("mutual", "self-learning")
-# Fewer held-out sources would say nothing.
-_LEAST_HELD_OUT = 10
-# Of fewer sources, holding ten out would leave too little to fit to.
-_FEWEST_TO_SPLIT = 30
-# Of few pairs a share is too small to tell methods apart: then several are held out in turn.
-_ENOUGH_HELD_OUT = 500
-_MOST_SPLITS = 5
-# More say no more, and each is compared with all targets.
-_MOST_HELD_OUT = 2000
-# Sources that CSLS looks at around every candidate; see `measured`.
-_MOST_AROUND = 20_000
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to fit a map.
-
-    Attributes
-    ----------
-    method : str
-        A key of `embcli.core.alignment.METHODS`, or "auto": of some methods the one that
-        translates held-out pairs best.
-    options : mapping of str to str
-        What the method is told, as written on a command line.
-    refine : {"mutual", "self-learning"}, optional
-        Induce a dictionary by a rotation and rotate again, round by round; other methods are then
-        fitted to the last one.
-    rounds : int, optional
-        Most rounds of that; by default, as many as help.
-    robust : bool
-        Find pairs that do not belong together, and fit without them.
-    select : int, optional
-        Fit to so many of the sources only, chosen to cover all.
-    holdout : float
-        Share of the sources that is kept aside to measure with, at most `_MOST_HELD_OUT`.
-    seed : int
-
-    Raises
-    ------
-    UsageError
-        There is no such method, or a number is out of its range.
-    """
-
-    method: str = AUTO
-    options: Mapping[str, str] = field(default_factory=dict)
-    refine: str | None = None
-    rounds: int | None = None
-    robust: bool = False
-    select: int | None = None
-    holdout: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method != AUTO:
-            parsed_options(method(self.method), self.options)
-        elif self.options:
-            raise UsageError("--option goes with a --method")
-        if self.refine not in (None, *REFINEMENTS):
-            raise UsageError(f"no refinement {self.refine!r} (there are: {', '.join(REFINEMENTS)})")
-        if not 0 <= self.holdout < 1:
-            raise UsageError(f"--holdout is a share from 0 to below 1, not {self.holdout:g}")
-        if min(self.select or 1, self.rounds or 1) < 1 or 0 in (self.select, self.rounds):
-            raise UsageError("--select and --rounds must be at least 1")
-        if self.rounds is not None and self.refine is None:
-            raise UsageError("--rounds is for --refine")
-        if self.seed < 0:
-            raise UsageError(f"--seed must be at least 0, not {self.seed}")
-
-
-def parsed_options(method: Method, given: Mapping[str, str]) -> dict[str, Any]:
-    """Read what a method is told; each value is of the type of its default.
-
-    Raises
-    ------
-    UsageError
-        The method cannot be told that, or the value is not of the type.
-    """
-    known = {name: default for name, default in method.options.items() if name != "seed"}
-    parsed: dict[str, Any] = {}
-    for name, text in given.items():
-        if name not in known:
-            raise UsageError(
-                f"method {method.name!r} has no option {name!r} (it has: "
-                f"{', '.join(f'{key}={value}' for key, value in known.items()) or 'none'})"
-            )
-        parsed[name] = _parsed(name, text, known[name])
-    return parsed
-
-
-def _parsed(name: str, text: str, default: Any) -> Any:
-    if isinstance(default, bool):
-        if text.lower() not in ("true", "false"):
-            raise UsageError(f"option {name} is true or false, not {text!r}")
-        return text.lower() == "true"
-    if isinstance(default, str) and default != AUTO:
-        return text
-    try:
-        if isinstance(default, int):
-            return int(text)
-        number = float(text)
-        if np.isfinite(number):
-            return number
-    except ValueError:
-        pass
-    if isinstance(default, str):
-        return text
-    raise UsageError(f"option {name} is a number like {default}, not {text!r}")
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Pairs to fit to, and pairs to measure with that have none of their sources."""
-
-    train: Pairs
-    test: Pairs
-
-    @classmethod
-    def several(cls, pairs: Pairs, share: float, seed: int) -> "list[Split]":
-        """Keep a share of the sources aside, with all their pairs; of few pairs one after another.
-
-        Returns
-        -------
-        splits : list of Split
-            As many disjoint ones as make `_ENOUGH_HELD_OUT` sources together, at most
-            `_MOST_SPLITS`.
-        """
-        sources = np.unique(pairs.rows)
-        # Equal vectors go together: what was fitted to one would be measured with the other.
-        same: dict[bytes, int] = {}
-        twins = np.array(
-            [same.setdefault(pairs.source[row].tobytes(), row) for row in sources.tolist()],
-            np.int64,
-        )
-        groups = np.random.default_rng(seed).permutation(np.unique(twins))
-        size = min(round(len(groups) * share), _MOST_HELD_OUT)
-        if share and len(groups) >= _FEWEST_TO_SPLIT:
-            size = max(size, _LEAST_HELD_OUT)
-        if not size:
-            return [cls(pairs, pairs.take(np.zeros(len(pairs.rows), np.bool_)))]
-        count = min(-(-_ENOUGH_HELD_OUT // size), len(groups) // size, _MOST_SPLITS)
-        of_pairs = twins[np.searchsorted(sources, pairs.rows)]
-        masks = [np.isin(of_pairs, groups[n * size : (n + 1) * size]) for n in range(count)]
-        return [cls(pairs.take(~aside), pairs.take(aside)) for aside in masks]
-
-    @property
-    def measurable(self) -> bool:
-        """Whether there is enough to measure with."""
-        return len(np.unique(self.test.rows)) >= _LEAST_HELD_OUT
-
-
-def told(name: str, plan: Plan) -> dict[str, Any]:
-    """Give all that a method is told, defaults included."""
-    chosen = method(name)
-    given = parsed_options(chosen, plan.options) if plan.method == name else {}
-    seed = {"seed": plan.seed} if "seed" in chosen.options else {}
-    return chosen.options | given | seed
-
-
-def fitter(name: str, plan: Plan) -> Callable[[Pairs], Map]:
-    """Give the function that fits as planned, by one method."""
-    fit: Fit = partial(method(name).fit, **told(name, plan))
-    if plan.robust:
-        fit = _robust(fit, plan)
-    return _refined(fit, plan, name == "procrustes") if plan.refine is not None else fit
-
-
-def _robust(fit: Fit, plan: Plan) -> Fit:
-    from embcli.core.alignment.robust import robust
-
-    return lambda pairs: robust(pairs, fit, seed=plan.seed).map
-
-
-def _refined(fit: Fit, plan: Plan, rotation: bool) -> Fit:
-    """Refine by Procrustes, which needs few pairs, then fit to the pairs that were found."""
-    from embcli.core.alignment.refinement import refine
-
-    refining = partial(refine, kind=plan.refine or "mutual", seed=plan.seed)
-    if plan.rounds is not None:
-        refining = partial(refining, rounds=plan.rounds)
-
-    def fitted(pairs: Pairs) -> Map:
-        found = refining(pairs, fit if rotation else method("procrustes").fit)
-        if rotation:
-            return found.map
-        induced = found.dictionary
-        return fit(pairs._replace(rows=induced.rows, columns=induced.columns))
-
-    return fitted
-
-
-def measured(
-    map: Map,
-    split: Split,
-    retrievals: Sequence[str] = RETRIEVALS,
-    temperature: float | None = None,
-) -> list[Row]:
-    """Translate held-out sources, all targets being candidates.
-
-    Returns
-    -------
-    rows : list of dict
-        For every way of retrieving ``P@1``, ``P@5``, ``P@10``, ``MRR``, how many ``sources`` were
-        translated, how many ``candidates`` there were, and among how many sources CSLS and the
-        inverted softmax look at each candidate: at most `_MOST_AROUND`, drawn at random.
-    """
-    from embcli.core.alignment.evaluation import translation
-
-    test = _thinned(split.test)
-    pairs = split.train._replace(source=test.source)
-    if len(test.source) < len(split.test.source):
-        pairs = pairs.take(np.zeros(len(pairs.rows), np.bool_))  # whose rows these are not
-    rows = []
-    for retrieval in retrievals:
-        scores = translation(
-            map, pairs, (test.rows, test.columns), retrieval=retrieval, temperature=temperature
-        )
-        rows.append(
-            {
-                "retrieval": retrieval,
-                **{f"P@{k}": value for k, value in scores.precision.items()},
-                "MRR": scores.mrr,
-                "sources": len(scores.sources),
-                "candidates": len(test.target),
-                "around": len(test.source),
-            }
-        )
-    return rows
-
-
-def _thinned(pairs: Pairs) -> Pairs:
-    """Draw sources that are in no pair, if there are too many to compare all with all targets."""
-    if len(pairs.source) <= _MOST_AROUND:
-        return pairs
-    used = np.unique(pairs.rows)
-    others = np.setdiff1d(np.arange(len(pairs.source)), used)
-    more = max(_MOST_AROUND - len(used), 0)
-    drawn = np.random.default_rng(0).choice(others, min(more, len(others)), replace=False)
-    kept = np.sort(np.concatenate([used, drawn]))
-    return pairs._replace(source=pairs.source[kept], rows=np.searchsorted(kept, pairs.rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -452,18 +215,40 @@ def compare(
         return rows
 
 
-def note_coverage(paired: Paired, source: Side, target: Side, note: Note) -> None:
-    """Say how much of what was given both collections have."""
-    if paired.origin == NONE:
-        return
-    if paired.count < paired.given:
-        note(
-            f"{paired.origin}: {paired.count:,} of {counted(paired.given, 'pair')} have both sides "
-            f"in {source.name!r} and {target.name!r} ({paired.covered:,} of "
-            f"{counted(paired.sources, 'source')})"
-        )
-    else:
-        note(f"{paired.origin}: {counted(paired.count, 'pair')}")
+def choose(
+    collection: str,
+    k: int,
+    *,
+    seed: int = 0,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    note: Note = lambda message: None,
+) -> list[Row]:
+    """Choose the records of a collection that are most worth a pair, the most worth first.
+
+    Parameters
+    ----------
+    collection : str
+    k : int
+        How many; all, if there are fewer.
+    seed : int
+    db : path
+    note : callable
+
+    Returns
+    -------
+    rows : list of dict
+        ``rank``, ``id`` and ``text``.
+    """
+    from embcli.core.alignment.selection import select
+
+    with Store(db, readonly=True) as store, store.snapshot():
+        side = Side.load(store.collection(collection), note)
+        chosen = select(side.vectors, min(k, len(side.keys)), seed=seed).tolist()
+        records = side.collection.get_by_key(side.keys[chosen].tolist())
+        found = [records[key] for key in side.keys[chosen].tolist()]
+    return [
+        {"rank": rank, "id": record.id, "text": record.text} for rank, record in enumerate(found, 1)
+    ]
 
 
 def finished(map: Map, target: Side) -> Map:
@@ -478,7 +263,7 @@ def _temperature(map: Map, pairs: Pairs) -> float | None:
         return None
     from embcli.core.alignment.retrieval import fitted_temperature
 
-    thin = _thinned(pairs)
+    thin = thinned(pairs)
     source, target = map.source.apply(thin.source), map.target.apply(thin.target)
     return fitted_temperature(source, target, thin.rows, thin.columns)
 
@@ -495,7 +280,7 @@ def _to_pairs(
             raise InputError(f"none of {', '.join(names)} can be fitted to these pairs")
     else:
         count = len(np.unique(pairs.rows))
-        reason = f"too few to hold {_LEAST_HELD_OUT} out" if plan.holdout else "all to fit to"
+        reason = f"too few to hold {LEAST_HELD_OUT} out" if plan.holdout else "all to fit to"
         by = f"fitted by {names[0]}, " if plan.method == AUTO else ""
         note(f"{counted(count, 'source')}, {reason}: {by}no figures")
     dim = min(pairs.source.shape[1], pairs.target.shape[1])
@@ -562,7 +347,7 @@ def _compared(
     facts = {"pairs": len(first.rows), "splits": len(splits)}
     if unaligned and first.source.shape[1] == first.target.shape[1]:
         rows = [measured(Map(Transform()), split, retrievals) for split in splits]
-        for row in _together(rows):
+        for row in together(rows):
             yield {"method": "none", **row, **facts, "pairs": 0, "two_sided": False, "seconds": 0.0}
     for number, name in enumerate(names):
         advance(number, len(names), number)
@@ -577,190 +362,10 @@ def _compared(
         seconds = round((time.perf_counter() - started) / len(splits), 3)
         each = [measured(map, split, retrievals) for map, split in zip(maps, splits, strict=True)]
         two_sided = bool(maps[0].target)
-        for row in _together(each):
+        for row in together(each):
             yield {"method": name, **row, **facts, "two_sided": two_sided, "seconds": seconds}
-
-
-def _together(each: Sequence[list[Row]]) -> Iterator[Row]:
-    """Average what was measured with several splits over all their sources."""
-    for rows in zip(*each, strict=True):
-        sources = sum(row["sources"] for row in rows)
-        figures = (name for name in rows[0] if name == "MRR" or name.startswith("P@"))
-        yield {
-            **rows[0],
-            **{name: sum(row[name] * row["sources"] for row in rows) / sources for name in figures},
-            "sources": sources,
-        }
 
 
 def _best(rows: Sequence[Row]) -> str:
     """Name the method with the greatest MRR under CSLS; of equals the first tried."""
     return str(max((r for r in rows if r["retrieval"] == "csls"), key=lambda r: r["MRR"])["method"])
-
-
-def choose(
-    collection: str,
-    k: int,
-    *,
-    seed: int = 0,
-    db: str | os.PathLike[str] = DEFAULT_DB,
-    note: Note = lambda message: None,
-) -> list[Row]:
-    """Choose the records of a collection that are most worth a pair, the most worth first.
-
-    Parameters
-    ----------
-    collection : str
-    k : int
-        How many; all, if there are fewer.
-    seed : int
-    db : path
-    note : callable
-
-    Returns
-    -------
-    rows : list of dict
-        ``rank``, ``id`` and ``text``.
-    """
-    from embcli.core.alignment.selection import select
-
-    with Store(db, readonly=True) as store, store.snapshot():
-        side = Side.load(store.collection(collection), note)
-        chosen = select(side.vectors, min(k, len(side.keys)), seed=seed).tolist()
-        records = side.collection.get_by_key(side.keys[chosen].tolist())
-        found = [records[key] for key in side.keys[chosen].tolist()]
-    return [
-        {"rank": rank, "id": record.id, "text": record.text} for rank, record in enumerate(found, 1)
-    ]
-
-
-def evaluate(
-    name: str,
-    pairs: str,
-    *,
-    source: str | None = None,
-    target: str | None = None,
-    retrievals: Sequence[str] = ("nn", "isf", "csls"),
-    db: str | os.PathLike[str] = DEFAULT_DB,
-    db_b: str | os.PathLike[str] | None = None,
-    note: Note = lambda message: None,
-    on_problem: Callable[[Problem], None] = lambda problem: None,
-) -> tuple[list[Row], list[Row]]:
-    """Translate the sources of pairs through a map, among all vectors of the target.
-
-    Parameters
-    ----------
-    name : str
-        The map.
-    pairs : str
-        See `embcli.pipelines.sides.pair_up`.
-    source, target : str, optional
-        Collections in the spaces of the map; by default those it was fitted to.
-    retrievals : sequence of str
-    db, db_b, note, on_problem
-        As in `fit`.
-
-    Returns
-    -------
-    scores : list of dict
-        For every way of retrieving.
-    geometry : list of dict
-        What the map does to the space: ``measure``, ``value``.
-
-    Raises
-    ------
-    UsageError
-        A collection is not in the space that the map is for.
-    """
-    with Store(db, readonly=True) as store:
-        map = store.maps.get(name)
-    fitted_to = map.fit.get("collections", {})
-    names = source or fitted_to.get("source"), target or fitted_to.get("target")
-    if None in names:
-        raise UsageError(f"map {name!r} was not fitted here: give --source and --target")
-    with open_sides(str(names[0]), str(names[1]), db=db, db_b=db_b, note=note) as sides:
-        for side, recipe, which in zip(
-            sides, (map.source, map.target), ("source", "target"), strict=True
-        ):
-            if side.recipe.hash != recipe.hash:
-                raise UsageError(
-                    f"map {name!r} has {recipe.model!r} as its {which}, and collection "
-                    f"{side.name!r} is in the space of {side.recipe.model!r}",
-                    hint=f"--{which} with a collection in that space; embcli maps info {name}",
-                )
-        gold = pair_up(*sides, pairs, on_problem, note)
-        note_coverage(gold, *sides, note)
-        if not gold.count:
-            raise UsageError("--pairs none: there is nothing to measure with")
-        if gold.origin == (map.fit.get("pairs") or {}).get("origin"):
-            note(f"the map was fitted to {gold.origin}: of other pairs figures would be lower")
-        none = gold.pairs.take(np.zeros(gold.count, np.bool_))
-        heat = map.fit.get("temperature")
-        rows = measured(map.map, Split(none, gold.pairs), retrievals, heat)
-        return rows, _geometry(map.map, gold.pairs)
-
-
-def evaluate_compatibility(
-    name: str,
-    old: str | None = None,
-    *,
-    queries: str | os.PathLike[str],
-    judgments: str | os.PathLike[str],
-    new: str | None = None,
-    db: str | os.PathLike[str] = DEFAULT_DB,
-    db_new: str | os.PathLike[str] | None = None,
-    note: Note = lambda message: None,
-    on_problem: Callable[[Problem], None] = lambda problem: None,
-) -> "Report":
-    """Judge searches of an old model's collection with queries of a new one, through a map.
-
-    Parameters
-    ----------
-    name : str
-        The map; either of its ends may be the old one.
-    old : str, optional
-        By default the collection that was the map's target.
-    queries, judgments, new, db, db_new, note, on_problem
-        See `embcli.pipelines.compatibility.compatibility`.
-    """
-    from embcli.pipelines.compatibility import compatibility
-
-    with Store(db, readonly=True) as store:
-        stored = store.maps.get(name)
-        old = old or stored.fit.get("collections", {}).get("target")
-        if old is None:
-            raise UsageError(f"map {name!r} was not fitted here: give --old")
-        space = store.collection(old).recipe
-        if space.hash not in (stored.source.hash, stored.target.hash):
-            raise UsageError(
-                f"map {name!r} joins {stored.source.model!r} and {stored.target.model!r}, and "
-                f"collection {old!r} is in another space, of {space.model!r}",
-                hint=f"--old with a collection in either space; embcli maps info {name}",
-            )
-    map, new_space = stored.map, stored.source
-    if space.hash == stored.source.hash != stored.target.hash:
-        map, new_space = map.reversed(), stored.target
-    return compatibility(
-        map, new_space, old, queries=queries, judgments=judgments, new=new, db=db, db_new=db_new,
-        note=note, on_problem=on_problem,
-    )  # fmt: skip
-
-
-def _geometry(map: Map, pairs: Pairs) -> list[Row]:
-    from embcli.core.alignment.geometry import geometry
-
-    found = geometry(map, pairs)
-    return [
-        {"measure": "orthogonality error", "value": found.orthogonality},
-        {"measure": "distortion of cosines", "value": found.distortion},
-        *(
-            {"measure": f"hubness ({part}) of {where}", "value": getattr(hubs, part)}
-            for where, hubs in {
-                "the source": found.hubness_before,
-                "the source, mapped": found.hubness_after,
-                "the target, by cosine": found.hubness_nn,
-                "the target, by CSLS": found.hubness_csls,
-            }.items()
-            for part in ("skewness", "antihubs")
-        ),
-    ]

@@ -220,6 +220,20 @@ def pair_up(
     return paired
 
 
+def note_coverage(paired: Paired, source: Side, target: Side, note: Note) -> None:
+    """Say how much of what was given both collections have."""
+    if paired.origin == NONE:
+        return
+    if paired.count < paired.given:
+        note(
+            f"{paired.origin}: {paired.count:,} of {counted(paired.given, 'pair')} have both sides "
+            f"in {source.name!r} and {target.name!r} ({paired.covered:,} of "
+            f"{counted(paired.sources, 'source')})"
+        )
+    else:
+        note(f"{paired.origin}: {counted(paired.count, 'pair')}")
+
+
 def _uncovered(
     source: Side,
     target: Side,

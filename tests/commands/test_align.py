@@ -7,7 +7,8 @@ from embcli import Recipe, Record, Store
 from embcli.core.alignment import METHODS, Pairs
 from embcli.core.maps import Linear, Map, NotInvertibleError, Transform
 from embcli.errors import InputError
-from embcli.pipelines.align import Split, parsed_options
+from embcli.pipelines.align_measure import Split
+from embcli.pipelines.align_plan import parsed_options
 from tests.conftest import store_words
 
 WORDS = 120
