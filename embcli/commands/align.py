@@ -1,5 +1,6 @@
 """`embcli align`."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -547,6 +548,8 @@ def apply(
     same command, which also brings in what has changed since; what is there is passed over, and
     what was deleted from the source stays.
     """
+    # Before NumPy is imported: a second thread would take CPU time and save none.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from embcli.pipelines.align_apply import apply_map
     from embcli.pipelines.encode import Listeners
 
