@@ -104,6 +104,17 @@ class Output:
             else:
                 _WRITERS[self.format](stream, rows)
 
+    def facts(self, row: Row) -> None:
+        """Write all that is known of one thing that has a ``name``; as a table a fact a line."""
+        if self.format != "table":
+            self.rows([row], (), id="name")
+            return
+        shown = [
+            {"fact": key, "value": pairs(value) if isinstance(value, dict) else plain(value)}
+            for key, value in row.items()
+        ]
+        self.tables([Table(shown, (Column("fact", "fact"), Column("value", "value", wrap=True)))])
+
     def tables(self, tables: Iterable["Table"]) -> None:
         """Write one or more tables, whatever the format; empty ones are left out."""
         with self._stream() as stream:

@@ -456,11 +456,12 @@ def eval_(
         raise typer.Exit(skipped.exit_code)
     if old or new or losers:
         raise UsageError("--old, --new and --losers need --queries and --qrels")
-    scores, shape = evaluate(
+    rows = evaluate(
         name,
         pairs,
         source=source,
         target=target,
+        geometry=geometry,
         db=db,
         db_b=db_b,
         note=output.note,
@@ -468,9 +469,9 @@ def eval_(
     )
     skipped.close()
     if geometry:
-        output.rows(shape, (Column("measure", "measure"), VALUE), id="measure")
+        output.rows(rows, (Column("measure", "measure"), VALUE), id="measure")
     else:
-        output.rows(scores, SCORES, id="retrieval")
+        output.rows(rows, SCORES, id="retrieval")
     raise typer.Exit(skipped.exit_code)
 
 

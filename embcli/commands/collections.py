@@ -16,7 +16,7 @@ from embcli.options import (
     complete_collection,
     example,
 )
-from embcli.output import Column, Output, Table, ending, moment, pairs, plain, size
+from embcli.output import Column, Output, ending, moment, size
 
 if TYPE_CHECKING:
     from embcli.store import CollectionInfo
@@ -84,15 +84,7 @@ def info(
             "sources": collection.source_counts(),
             "fields": collection.field_counts(),
         }
-    if output.format == "table":
-        shown = [
-            {"fact": key, "value": pairs(value) if isinstance(value, dict) else plain(value)}
-            for key, value in row.items()
-        ]
-        columns = Column("fact", "fact"), Column("value", "value", wrap=True)
-        output.tables([Table(shown, columns)])
-    else:
-        output.rows([row], (), id="name")
+    output.facts(row)
 
 
 @app.command(epilog=example("embcli collections rename default history"))

@@ -8,7 +8,7 @@ import typer
 
 from embcli.errors import UsageError
 from embcli.options import DB, Db, Out, OutputFormat, Quiet, complete_map, example
-from embcli.output import Column, Output, Table, ending, moment, pairs, plain
+from embcli.output import Column, Output, ending, moment, plain
 
 PANEL = "Keep"
 ORDER = 31
@@ -68,15 +68,7 @@ def info(
     output = Output(format, out, quiet)
     with Store(db, readonly=True) as store:
         row = details_of(store.maps.get(name))
-    if output.format == "table":
-        shown = [
-            {"fact": key, "value": pairs(value) if isinstance(value, dict) else plain(value)}
-            for key, value in row.items()
-        ]
-        columns = Column("fact", "fact"), Column("value", "value", wrap=True)
-        output.tables([Table(shown, columns)])
-    else:
-        output.rows([row], (), id="name")
+    output.facts(row)
 
 
 @app.command(epilog=example("embcli maps rename upgrade hash-static"))

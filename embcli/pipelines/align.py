@@ -24,7 +24,7 @@ from embcli.pipelines.align_measure import (
 )
 from embcli.pipelines.align_plan import AUTO, Plan, fitter, told
 from embcli.pipelines.pairwise import Advance, Note
-from embcli.pipelines.sides import NONE, Paired, Side, note_coverage, open_sides, pair_up
+from embcli.pipelines.sides import NONE, Side, note_coverage, open_sides, pair_up
 from embcli.store import Store, StoredMap
 
 # Tried by "auto": what is best with few pairs, with many, and in between.
@@ -43,12 +43,10 @@ class Fitted:
     rows : list of dict
         Of every method that was tried and every way of retrieving: how well it translates what
         was held out.
-    paired : Paired
     """
 
     map: StoredMap
     rows: list[Row]
-    paired: Paired
 
 
 def fit(
@@ -138,7 +136,7 @@ def fit(
         )  # fmt: skip
     for row in rows:
         row["chosen"] = row["method"] == chosen
-    return Fitted(kept, rows, paired)
+    return Fitted(kept, rows)
 
 
 def compare(
@@ -188,8 +186,8 @@ def compare(
     for name in names:
         if method(name).paired and pairs == NONE:
             raise UsageError(f"method {name!r} needs pairs")
-    if pairs == NONE and (plan.refine or plan.robust or plan.select is not None):
-        raise UsageError("--refine, --robust and --select need pairs")
+    if pairs == NONE:
+        plan.check_unpaired()
     with open_sides(source, target, db=db, db_b=db_b, note=note) as (left, right):
         paired = pair_up(left, right, pairs, on_problem, note)
         note_coverage(paired, left, right, note)
@@ -290,7 +288,7 @@ def _to_pairs(
             "map is arbitrary (--refine may help)"
         )
     chosen = _best(rows) if rows else names[0]
-    return chosen, fitter(chosen, plan)(pairs), rows, None
+    return chosen, fitter(chosen, plan, note)(pairs), rows, None
 
 
 def _without_pairs(
@@ -299,8 +297,7 @@ def _without_pairs(
     """Fit by one method after the other until the map is to be believed, or take the best."""
     from embcli.core.alignment.confidence import confidence
 
-    if plan.refine or plan.robust or plan.select is not None:
-        raise UsageError("--refine, --robust and --select need pairs; without, methods refine maps")
+    plan.check_unpaired()
     able = [method.name for method in METHODS.values() if not method.paired]
     if plan.method not in (AUTO, *able):
         raise UsageError(

@@ -13,7 +13,7 @@ from embcli.errors import UsageError
 from embcli.formats import Problem
 from embcli.pipelines.align_measure import Row, Split, measured
 from embcli.pipelines.pairwise import Note
-from embcli.pipelines.sides import note_coverage, open_sides, pair_up
+from embcli.pipelines.sides import NONE, note_coverage, open_sides, pair_up
 from embcli.store import Store
 
 if TYPE_CHECKING:
@@ -26,12 +26,13 @@ def evaluate(
     *,
     source: str | None = None,
     target: str | None = None,
+    geometry: bool = False,
     retrievals: Sequence[str] = ("nn", "isf", "csls"),
     db: str | os.PathLike[str] = DEFAULT_DB,
     db_b: str | os.PathLike[str] | None = None,
     note: Note = lambda message: None,
     on_problem: Callable[[Problem], None] = lambda problem: None,
-) -> tuple[list[Row], list[Row]]:
+) -> list[Row]:
     """Translate the sources of pairs through a map, among all vectors of the target.
 
     Parameters
@@ -42,16 +43,16 @@ def evaluate(
         See `embcli.pipelines.sides.pair_up`.
     source, target : str, optional
         Collections in the spaces of the map; by default those it was fitted to.
+    geometry : bool
+        Measure what the map does to the space instead.
     retrievals : sequence of str
     db, db_b, note, on_problem
         As in `fit`.
 
     Returns
     -------
-    scores : list of dict
-        For every way of retrieving.
-    geometry : list of dict
-        What the map does to the space: ``measure``, ``value``.
+    rows : list of dict
+        For every way of retrieving; or of the geometry ``measure`` and ``value``.
 
     Raises
     ------
@@ -74,6 +75,8 @@ def evaluate(
                     f"{side.name!r} is in the space of {side.recipe.model!r}",
                     hint=f"--{which} with a collection in that space; embcli maps info {name}",
                 )
+        if geometry:
+            return _geometry(map.map, pair_up(*sides, NONE).pairs)
         gold = pair_up(*sides, pairs, on_problem, note)
         note_coverage(gold, *sides, note)
         if not gold.count:
@@ -82,8 +85,7 @@ def evaluate(
             note(f"the map was fitted to {gold.origin}: of other pairs figures would be lower")
         none = gold.pairs.take(np.zeros(gold.count, np.bool_))
         heat = map.fit.get("temperature")
-        rows = measured(map.map, Split(none, gold.pairs), retrievals, heat)
-        return rows, _geometry(map.map, gold.pairs)
+        return measured(map.map, Split(none, gold.pairs), retrievals, heat)
 
 
 def evaluate_compatibility(

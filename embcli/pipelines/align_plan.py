@@ -9,7 +9,8 @@ import numpy as np
 
 from embcli.core.alignment import Fit, Method, Pairs, method
 from embcli.core.maps import Map
-from embcli.errors import UsageError
+from embcli.errors import UsageError, counted
+from embcli.pipelines.pairwise import Note
 
 AUTO = "auto"
 REFINEMENTS = ("mutual", "self-learning")
@@ -70,6 +71,18 @@ class Plan:
         if self.seed < 0:
             raise UsageError(f"--seed must be at least 0, not {self.seed}")
 
+    def check_unpaired(self) -> None:
+        """Refuse what cannot be done without pairs.
+
+        Raises
+        ------
+        UsageError
+        """
+        if self.refine or self.robust or self.select is not None:
+            raise UsageError(
+                "--refine, --robust and --select need pairs; without, methods refine maps"
+            )
+
 
 def parsed_options(method: Method, given: Mapping[str, str]) -> dict[str, Any]:
     """Read what a method is told; each value is of the type of its default.
@@ -119,21 +132,29 @@ def told(name: str, plan: Plan) -> dict[str, Any]:
     return chosen.options | given | seed
 
 
-def fitter(name: str, plan: Plan) -> Callable[[Pairs], Map]:
-    """Give the function that fits as planned, by one method."""
+def fitter(name: str, plan: Plan, note: Note = lambda message: None) -> Callable[[Pairs], Map]:
+    """Give the function that fits as planned, by one method, and says what it left out or found."""
     fit: Fit = partial(method(name).fit, **told(name, plan))
     if plan.robust:
-        fit = _robust(fit, plan)
-    return _refined(fit, plan, name == "procrustes") if plan.refine is not None else fit
+        fit = _robust(fit, plan, note)
+    return _refined(fit, plan, name == "procrustes", note) if plan.refine is not None else fit
 
 
-def _robust(fit: Fit, plan: Plan) -> Fit:
+def _robust(fit: Fit, plan: Plan, note: Note) -> Fit:
     from embcli.core.alignment.robust import robust
 
-    return lambda pairs: robust(pairs, fit, seed=plan.seed).map
+    def fitted(pairs: Pairs) -> Map:
+        found = robust(pairs, fit, seed=plan.seed)
+        note(
+            f"--robust: fitted to {int(found.kept.sum()):,} of {counted(len(pairs.rows), 'pair')}; "
+            f"about {found.wrong:.0%} look wrong"
+        )
+        return found.map
+
+    return fitted
 
 
-def _refined(fit: Fit, plan: Plan, rotation: bool) -> Fit:
+def _refined(fit: Fit, plan: Plan, rotation: bool, note: Note) -> Fit:
     """Refine by Procrustes, which needs few pairs, then fit to the pairs that were found."""
     from embcli.core.alignment.refinement import refine
 
@@ -143,9 +164,10 @@ def _refined(fit: Fit, plan: Plan, rotation: bool) -> Fit:
 
     def fitted(pairs: Pairs) -> Map:
         found = refining(pairs, fit if rotation else method("procrustes").fit)
+        induced = found.dictionary
+        note(f"--refine: {counted(len(induced.rows), 'pair')} found, {found.rounds} rounds helped")
         if rotation:
             return found.map
-        induced = found.dictionary
         return fit(pairs._replace(rows=induced.rows, columns=induced.columns))
 
     return fitted

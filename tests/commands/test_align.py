@@ -264,6 +264,33 @@ def test_robust_fits_without_wrong_pairs(run, two, home):
     assert scores[1] > scores[0] + 0.01
 
 
+def test_robust_and_refine_say_what_they_did(run, two):
+    assert "--robust: fitted to " in fit(run, "-M", "procrustes", "--robust").err
+    result = fit(run, "-M", "procrustes", "--refine", "mutual", "--force")
+    assert "--refine: " in result.err
+    assert "pairs found" in result.err
+
+
+@pytest.mark.parametrize(("name", "package", "extra"), [
+    ("mlp", "torch", "transformers"), ("structure", "scipy", "align"), ("ot", "ot", "align"),
+])  # fmt: skip
+def test_packages_that_are_missing_are_named(run, two, monkeypatch, name, package, extra):
+    from embcli.core import alignment
+
+    found = alignment.find_spec
+    monkeypatch.setattr(alignment, "find_spec", lambda p: None if p == package else found(p))
+    result = fit(run, "-M", name, pairs="none" if name == "ot" else "pairs.txt")
+    assert result.code == 4
+    assert f"needs the package {package!r}" in result.err
+    assert f"pip install 'embcli[{extra}]'" in result.err
+    assert len(run("align", "methods").rows) == len(METHODS)
+    compared = run("align", "compare", "-s", "es", "-t", "en", "-p", "pairs.txt", "--test",
+                   "test.txt", "-M", "procrustes", "-M", name)  # fmt: skip
+    if name != "ot":
+        assert compared.code == 0
+        assert f"note: {name}: method {name!r} needs" in compared.err
+
+
 def test_methods(run):
     rows = run("align", "methods").rows
     assert [row["method"] for row in rows] == list(METHODS)

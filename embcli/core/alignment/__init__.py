@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.maps import Map
-from embcli.errors import InputError, UsageError, counted
+from embcli.errors import InputError, ModelError, UsageError, counted
 
 
 class Pairs(NamedTuple):
@@ -76,7 +77,23 @@ class Method:
 
     @property
     def fit(self) -> Fit:
-        """The function, imported now."""
+        """The function, imported now.
+
+        Raises
+        ------
+        ModelError
+            The package it needs is not installed.
+        """
+        if self.requires is not None and find_spec(self.requires[0]) is None:
+            package, extra = self.requires
+            raise ModelError(
+                f"method {self.name!r} needs the package {package!r}, which is not installed",
+                hint=f"pip install 'embcli[{extra}]'",
+            )
+        return self._function
+
+    @property
+    def _function(self) -> Fit:
         module, _, name = self.function.partition(":")
         found: Fit = getattr(import_module(f"embcli.core.alignment.{module}"), name)
         return found
@@ -86,7 +103,7 @@ class Method:
         """What the function can be told, with defaults."""
         return {
             parameter.name: parameter.default
-            for parameter in signature(self.fit).parameters.values()
+            for parameter in signature(self._function).parameters.values()
             if parameter.kind is Parameter.KEYWORD_ONLY
         }
 
