@@ -9,6 +9,7 @@ from embcli.formats import Problem
 from embcli.formats.inputs import expand
 from embcli.formats.lines import numbered_lines
 from embcli.formats.source import open_source
+from embcli.formats.text import refuse_binary
 
 
 class NamedPair(NamedTuple):
@@ -46,6 +47,10 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[list[NamedPair], list[Prob
     problems: list[Problem] = []
     for source in expand([os.fspath(path)]).sources:
         with open_source(source) as stream:
+            try:
+                refuse_binary(stream)
+            except InputError as error:
+                raise InputError(f"{path}: {error.message}") from None
             tabs = b"\t" in stream.sample
             for line in numbered_lines(stream):
                 if line.problem:

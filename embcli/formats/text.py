@@ -10,7 +10,7 @@ from embcli.formats.source import ByteStream
 
 def read_lines(stream: ByteStream) -> Iterator[Item | Problem]:
     """Read a record per line; blank lines separate and are not records."""
-    _refuse_binary(stream)
+    refuse_binary(stream)
     for line in numbered_lines(stream):
         if line.problem:
             yield line.problem
@@ -20,7 +20,7 @@ def read_lines(stream: ByteStream) -> Iterator[Item | Problem]:
 
 def read_whole(stream: ByteStream) -> Iterator[Item | Problem]:
     """Read the file as one record."""
-    _refuse_binary(stream)
+    refuse_binary(stream)
     raw = stream.read()
     try:
         yield Item(raw.decode(stream.encoding), 1)
@@ -29,6 +29,7 @@ def read_whole(stream: ByteStream) -> Iterator[Item | Problem]:
         yield Problem(stream.name, line, wrong_byte(error))
 
 
-def _refuse_binary(stream: ByteStream) -> None:
+def refuse_binary(stream: ByteStream) -> None:
+    """Raise an `InputError` for what is no text."""
     if b"\0" in stream.sample:
         raise InputError("this is no text: there are NUL bytes in it")

@@ -47,6 +47,12 @@ def test_files_without_any_pair(home):
         read_pairs("none.txt")
 
 
+def test_what_is_no_text(home):
+    (home / "d.bin").write_bytes(b"a b\n\0\0\1")
+    with pytest.raises(InputError, match=r"d\.bin: this is no text"):
+        read_pairs("d.bin")
+
+
 def test_compressed_and_other_encodings(home):
     (home / "d.txt.gz").write_bytes(gzip.compress("año year\n".encode()))
     assert pairs("d.txt.gz") == ([("año", "year")], [])
