@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -204,6 +204,49 @@ class Transform:
 
 
 @dataclass(frozen=True, eq=False)
+class Edits:
+    """Texts, mostly single words, that a map treats in another way than all the rest.
+
+    Attributes
+    ----------
+    kept : tuple of str
+        Those that stay as they are.
+    replaced : tuple of str
+        Those that get a vector of their own.
+    vectors : float64 array, shape (len(replaced), dim)
+    """
+
+    kept: tuple[str, ...]
+    replaced: tuple[str, ...]
+    vectors: Floats
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return dict.fromkeys(self.kept, -1) | {text: at for at, text in enumerate(self.replaced)}
+
+    def apply(self, texts: Sequence[str], before: Vectors, after: Vectors) -> Vectors:
+        """Undo or replace what a map made of these texts.
+
+        Parameters
+        ----------
+        texts : sequence of str
+        before, after : array, shape (len(texts), dim)
+            Their vectors, and what the map made of them.
+
+        Returns
+        -------
+        vectors : array of the type of `after`, shape (len(texts), dim)
+        """
+        rows = [(row, self._places[text]) for row, text in enumerate(texts) if text in self._places]
+        if not rows:
+            return after
+        edited = after.copy()
+        for row, place in rows:
+            edited[row] = before[row] if place < 0 else self.vectors[place]
+        return edited
+
+
+@dataclass(frozen=True, eq=False)
 class Map:
     """What makes vectors of one space comparable with those of another.
 
@@ -214,10 +257,17 @@ class Map:
     ----------
     source, target : Transform
         What is done to vectors of the source and to those of the target.
+    edits : Edits, optional
+        What is done to single texts instead. Such a map changes one space alone: it cannot be
+        part of a chain, and has no inverse.
+    scaled : bool
+        Whether vectors in a space of the map's own are kept at unit length.
     """
 
     source: Transform
     target: Transform = field(default_factory=Transform)
+    edits: Edits | None = None
+    scaled: bool = True
 
     def reversed(self) -> "Map":
         """Exchange the sides: where vectors are compared stays the same."""
@@ -245,6 +295,7 @@ class Map:
         NotInvertibleError
             See `Transform.inverse`.
         """
+        self._check_whole()
         return Map(self.target.then(self.source.inverse()))
 
     def then(self, other: "Map") -> "Map":
@@ -257,6 +308,8 @@ class Map:
         NotInvertibleError
             Both change the space between them, and neither can be undone there.
         """
+        self._check_whole()
+        other._check_whole()
         near, far = _unlike(self.target, other.source)
         ways: list[tuple[bool, Transform, Transform, Transform]] = [
             (True, self.source, near, far),
@@ -272,6 +325,10 @@ class Map:
                 continue
             return Map(led, other.target) if forwards else Map(self.source, led)
         raise errors[0]
+
+    def _check_whole(self) -> None:
+        if self.edits is not None:
+            raise NotInvertibleError("the map treats single words in a way of their own")
 
 
 def _undoing(side: Transform, undone: Transform, rest: Transform) -> Transform:
@@ -294,16 +351,16 @@ def _unlike(one: Transform, other: Transform) -> tuple[Transform, Transform]:
     return Transform(one.steps[same:]), Transform(other.steps[same:])
 
 
-def pack(map: Map) -> tuple[dict[str, list[dict[str, str]]], dict[str, Floats]]:
+def pack(map: Map) -> tuple[dict[str, Any], dict[str, Floats]]:
     """Take a map apart, for storing it.
 
     Returns
     -------
     layout : dict
-        For each side its steps: JSON-serialisable, naming the arrays.
+        For each side its steps, and what else there is: JSON-serialisable, naming the arrays.
     arrays : dict of str to float64 array
     """
-    layout: dict[str, list[dict[str, str]]] = {}
+    layout: dict[str, Any] = {}
     arrays: dict[str, Floats] = {}
     for side in ("source", "target"):
         layout[side] = []
@@ -314,10 +371,16 @@ def pack(map: Map) -> tuple[dict[str, list[dict[str, str]]], dict[str, Floats]]:
                 for key, name in names.items()
             }
             layout[side].append({"step": step.name, **names})
+    # Only where they say something: the hashes of all other maps stay what they were.
+    if not map.scaled:
+        layout["scaled"] = False
+    if map.edits is not None:
+        layout["edits"] = {"kept": list(map.edits.kept), "replaced": list(map.edits.replaced)}
+        arrays["edits"] = np.ascontiguousarray(map.edits.vectors, np.float64)
     return layout, arrays
 
 
-def unpack(layout: Mapping[str, Sequence[Mapping[str, str]]], arrays: Mapping[str, Floats]) -> Map:
+def unpack(layout: Mapping[str, Any], arrays: Mapping[str, Floats]) -> Map:
     """Put together what `pack` took apart.
 
     Raises
@@ -327,10 +390,25 @@ def unpack(layout: Mapping[str, Sequence[Mapping[str, str]]], arrays: Mapping[st
         not fit its neighbours.
     """
     try:
-        sides = [Transform(tuple(_unpacked(layout[side], arrays))) for side in ("source", "target")]
+        source, target = (
+            Transform(tuple(_unpacked(layout[side], arrays))) for side in ("source", "target")
+        )
+        edits = _unpacked_edits(layout["edits"], arrays["edits"]) if "edits" in layout else None
     except (KeyError, TypeError) as error:
         raise InputError(f"this is no map: {error} is missing or unknown") from None
-    return Map(*sides)
+    return Map(source, target, edits, bool(layout.get("scaled", True)))
+
+
+def _unpacked_edits(words: Mapping[str, Sequence[str]], vectors: Floats) -> Edits:
+    edits = Edits(tuple(words["kept"]), tuple(words["replaced"]), np.asarray(vectors, np.float64))
+    if edits.vectors.ndim != 2 or len(edits.replaced) != len(edits.vectors):
+        raise InputError(
+            f"this map replaces {len(edits.replaced)} words by an array of shape "
+            f"{edits.vectors.shape}"
+        )
+    if not np.isfinite(edits.vectors).all():
+        raise InputError("this map holds numbers that are not finite")
+    return edits
 
 
 def _unpacked(steps: Sequence[Mapping[str, str]], arrays: Mapping[str, Floats]) -> Iterator[Step]:

@@ -49,7 +49,7 @@ class Recipe:
         """SHA-256 of the canonical JSON without labels, in hexadecimal: the space's identity."""
         return hashlib.sha256(_canonical(self._identity).encode()).hexdigest()
 
-    def mapped(self, map: str, dim: int) -> "Recipe":
+    def mapped(self, map: str, dim: int, normalized: bool = True) -> "Recipe":
         """Describe the space that a map leads this one to.
 
         Parameters
@@ -57,15 +57,22 @@ class Recipe:
         map : str
             SHA-256 of what the map does.
         dim : int
-            Components of mapped vectors, which have unit length.
+            Components of mapped vectors.
+        normalized : bool
+            Whether these have unit length.
         """
-        settings = {"model": self.model, "dim": dim, "normalized": True, "maps": [map]}
+        settings = {"model": self.model, "dim": dim, "normalized": normalized, "maps": [map]}
         return Recipe(settings | {"base": dict(self.settings)})
 
     @property
     def base(self) -> "Recipe | None":
         """The space whose vectors were mapped; None if these are an encoder's own."""
         return Recipe(self.settings["base"]) if "base" in self.settings else None
+
+    @property
+    def root(self) -> "Recipe":
+        """The space of an encoder, or of imported vectors, that these were mapped from."""
+        return self if self.base is None else self.base.root
 
     @property
     def _identity(self) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def apply_map(
     storage: str | None = None,
     side: str | None = None,
     listeners: Listeners | None = None,
+    command: str = "align apply",
 ) -> ApplyReport:
     """Write what a map makes of a collection into another one.
 
@@ -108,6 +109,8 @@ def apply_map(
         Which side of the map to apply where both are one model's space, as of two languages; by
         default the source's, unless the collection is the one that was the target in fitting.
     listeners : Listeners, optional
+    command : str
+        What the run is called in the store.
 
     Returns
     -------
@@ -152,7 +155,7 @@ def apply_map(
         arguments = {
             "map": name, "sha256": map.hash, "collection": source, "to": to, "where": where,
         }  # fmt: skip
-        with store.run("align apply", to, arguments) as counts:
+        with store.run(command, to, arguments) as counts:
             report = ApplyReport()
             total = len(origin) if wanted is None else int(wanted.sum())
             mapper = _Mapper(transform, map, target, report, listeners)
@@ -212,6 +215,7 @@ class _Mapper:
         listeners: Listeners,
     ) -> None:
         self._transform = transform.rounded()
+        self._edits = map.map.edits
         self._target = target
         self._space: Recipe = map.space
         # Both sides may be of one space, and then one text has two vectors.
@@ -283,7 +287,16 @@ class _Mapper:
         else:
             chosen = np.concatenate([batch.vectors[starts[row] : ends[row]] for row in which])
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            rows, wrong = self._usable(self._transform.apply(chosen))
+            mapped = self._transform.apply(chosen)
+            if self._edits is not None:
+                counts = (ends - starts)[which].tolist()
+                texts = [
+                    copies[row].text or copies[row].id
+                    for row, count in zip(which, counts, strict=True)
+                    for _ in range(count)
+                ]
+                mapped = self._edits.apply(texts, chosen, mapped)
+            rows, wrong = self._usable(mapped)
         start = 0
         for row in which:
             end = start + int(ends[row] - starts[row])

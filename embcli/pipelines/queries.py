@@ -145,14 +145,24 @@ class QueryEncoder:
                 raise NothingFoundError(
                     f"model {self._name!r} knows nothing of the query {queries[0]!r}"
                 )
-            return self._led(vectors)
+            return self._led(vectors, queries)
         if len(queries) > _FEW_QUERIES:
             self._dtype = "auto"
         self._check_known()
         if self._name != self._recipe.model:
             _ = self._encoder  # which makes sure that it is the collection's
         hashes = [_hash("text", self._prompt, query) for query in queries]
-        return self._led(self._with_cache(hashes, queries, self._encode_texts))
+        return self._led(self._with_cache(hashes, queries, self._encode_texts), queries)
+
+    def encode_documents(self, texts: Sequence[str]) -> "NDArray[np.float32]":
+        """Encode texts as those of the collection were, shape (len(texts), dim).
+
+        Raises
+        ------
+        ModelError
+            The model is not here, or is not the one that made the collection.
+        """
+        return self._led(self._encoder.encode(texts, "document"), texts)
 
     def encode_tokens(self, queries: Sequence[str]) -> "list[Tokens]":
         """Encode texts into the vectors of their tokens, where the space has these.
@@ -198,7 +208,7 @@ class QueryEncoder:
 
         record = _read_file(path)
         if record.image is None:
-            return self._led(self._encoder.encode([record.text], "document"))
+            return self.encode_documents([record.text])
         if not self._encoder.takes_images:
             raise UsageError(f"model {self._name!r} takes no pictures", hint="embcli models")
         vectors = self._with_cache(
@@ -208,9 +218,11 @@ class QueryEncoder:
         )
         return self._led(vectors)
 
-    def _led(self, vectors: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    def _led(
+        self, vectors: "NDArray[np.float32]", texts: Sequence[str] | None = None
+    ) -> "NDArray[np.float32]":
         """Lead vectors to where they are compared; the cache has them as they were before."""
-        return vectors if self.via is None else self.via.lead(vectors)
+        return vectors if self.via is None else self.via.lead(vectors, texts)
 
     def _find_via(self, model: str | None) -> "Via | None":
         """Find the maps to go through, where the collection is not in the model's own space."""

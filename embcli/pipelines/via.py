@@ -1,7 +1,7 @@
 """The way from a model to a collection in another space, through maps of the store."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
@@ -56,22 +56,39 @@ class Via:
         What leads them, and where it must also the stored vectors, to where both are compared.
     asked : bool
         Whether somebody asked for this way or its model; it is the collection's own otherwise.
+    stages : tuple of Map
+        The maps one by one, if one of them treats single texts in a way of their own.
     """
 
     names: tuple[str, ...]
     query: Recipe
     map: Map
     asked: bool
+    stages: tuple[Map, ...] = ()
 
-    def lead(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def lead(
+        self, vectors: NDArray[np.float32], texts: Sequence[str] | None = None
+    ) -> NDArray[np.float32]:
         """Lead vectors of queries to where they are compared; of unit length, shape (n, dim).
+
+        Parameters
+        ----------
+        vectors : float32 array, shape (n, dim)
+        texts : sequence of str, optional
+            What they are of, if that is known.
 
         Raises
         ------
         NothingFoundError
             Nothing is left of the one that there is.
         """
-        led = unit(self.map.source.apply(vectors.astype(np.float64))).astype(np.float32)
+        led: NDArray[np.floating] = vectors.astype(np.float64)
+        for map in self.stages or (self.map,):
+            mapped = map.source.apply(led)
+            if map.edits is not None and texts is not None:
+                mapped = map.edits.apply(texts, led, mapped)
+            led = mapped
+        led = unit(led).astype(np.float32)
         if len(led) == 1 and not led.any():
             raise NothingFoundError(f"{self} leaves nothing of the query")
         return led
@@ -223,6 +240,12 @@ def _named(
         only = store.maps.get(names[0])
         if {only.source.hash, only.target.hash} == {space.hash}:
             # One model's space on both sides, as of two languages: queries are of the source.
+            if only.map.edits is not None:
+                raise UsageError(
+                    f"map {only.name!r} treats single words in a way of their own, which needs "
+                    "mapped vectors to be kept",
+                    hint=f"embcli debias apply {only.name} -c {collection.name} --to NAME",
+                )
             return Via((only.name,), space, only.map.on_source(), asked=True)
     own = [edge for edge in edges if edge.name in names]
     paths = [
@@ -236,7 +259,7 @@ def _named(
         paths = [path for path in paths if path[-1][1].model == model] or paths
     elif len(paths) > 1:
         # The collection's own model needs no --via.
-        paths = [path for path in paths if path[-1][1].hash != _root(space).hash] or paths
+        paths = [path for path in paths if path[-1][1].hash != space.root.hash] or paths
     if len(names) == 1 and len({path[-1][1].hash for path in paths}) == 1:
         # Likewise, where the collection was mapped already.
         paths = [path for path in paths if path[-1][0].side == "source"][:1] or paths
@@ -315,21 +338,23 @@ def _composed(store: Store, paths: Iterator[_Path], *, asked: bool = True) -> It
 
 def _compose(store: Store, path: _Path, asked: bool) -> Via:
     """Put the sides of a path, which begins at the collection, into one map from its end."""
-    whole = Map(Transform())
+    whole, stages = Map(Transform()), []
+    all_outwards = True
     for edge, space in reversed(path):
-        side = Map(getattr(store.maps.get(edge.name).map, edge.side))
+        map = store.maps.get(edge.name).map
+        side = Map(getattr(map, edge.side))
         outwards = space.hash == edge.inner.hash
         whole = whole.then(side if outwards else side.reversed())
+        stages.append(replace(side, edits=map.edits))
+        all_outwards &= outwards
+    if all(map.edits is None for map in stages):
+        stages = []
+    elif not all_outwards:
+        raise NotInvertibleError("a map treats single words in a way of their own")
     names = dict.fromkeys(edge.name for edge, _ in reversed(path))
-    return Via(tuple(names), path[-1][1], whole.on_source(), asked)
+    return Via(tuple(names), path[-1][1], whole.on_source(), asked, tuple(stages))
 
 
 def _is_end(space: Recipe) -> bool:
     """Whether an encoder may lead there, rather than a map alone."""
     return space.base is None
-
-
-def _root(space: Recipe) -> Recipe:
-    while space.base is not None:
-        space = space.base
-    return space

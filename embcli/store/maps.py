@@ -212,10 +212,13 @@ class Maps:
         dims = [_dim_behind(map.source, source), _dim_behind(map.target, target)]
         if dims[0] != dims[1]:
             raise InputError(f"map {name!r} leads its sides to {dims[0]} and {dims[1]} components")
+        if map.edits is not None and not source.dim == dims[0] == map.edits.vectors.shape[1]:
+            raise InputError(f"map {name!r} edits words in a space of other dimension than its own")
         parameters = packed(map)
         space = target
         if map.target:
-            space = target.mapped(hashlib.sha256(parameters).hexdigest(), dims[0])
+            digest = hashlib.sha256(parameters).hexdigest()
+            space = target.mapped(digest, dims[0], map.scaled)
         with self._db.transaction():
             if not (replace and self._has(name) and self.get(name).parameters == parameters):
                 self.check_name(name, replace=replace)
