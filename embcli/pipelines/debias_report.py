@@ -1,0 +1,267 @@
+"""What taking a bias out of a space changed: what is left of it, and what else was lost."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embcli.config import DEFAULT_DB
+from embcli.core.debiasing.subspace import direct_bias, projections
+from embcli.errors import UsageError
+from embcli.formats import Problem
+from embcli.formats.bias_spec import BiasSpec
+from embcli.pipelines.debias_kept import measure_kept
+from embcli.pipelines.debias_measure import (
+    Figure,
+    Settings,
+    Subject,
+    Way,
+    figures,
+    most_biased,
+    once,
+    open_subject,
+    possible,
+)
+from embcli.pipelines.debias_words import Bias, neutral
+from embcli.pipelines.pairwise import Advance, Note
+
+# Below this, what is left along a direction is rounding.
+_ROUNDING = 1e-6
+_SIGNIFICANT = 0.05
+# Of what is to be kept, so much is no loss worth the name.
+_KEPT = 0.005
+FORMER = "direct bias, former subspace"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A figure before and after.
+
+    Attributes
+    ----------
+    about : {"bias", "kept"}
+    measure, set : str
+    before, after, change : float, optional
+    p_before, p_after : float, optional
+    n : int
+    verdict : str
+        What the figures say, in plain words.
+    """
+
+    about: str
+    measure: str
+    set: str
+    before: float | None
+    after: float | None
+    change: float | None
+    p_before: float | None
+    p_after: float | None
+    n: int
+    verdict: str
+
+    def row(self) -> dict[str, Any]:
+        """Give it as commands show it."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What changed, and the sentence that sums it up.
+
+    Attributes
+    ----------
+    changes : list of Change
+    verdict : str
+    """
+
+    changes: list[Change]
+    verdict: str
+
+
+def report(
+    before: str,
+    after: str,
+    spec: BiasSpec,
+    settings: Settings | None = None,
+    way: Way | None = None,
+    *,
+    kept: Mapping[str, Any] | None = None,
+    figure: str | os.PathLike[str] | None = None,
+    db: str | os.PathLike[str] = DEFAULT_DB,
+    note: Note = lambda message: None,
+    problem: Callable[[Problem], object] = lambda problem: None,
+    advance: Advance = lambda done, total, count: None,
+) -> Report:
+    """Measure two collections side by side.
+
+    Parameters
+    ----------
+    before, after : str
+        Collections with the same records, the second one with what became of their vectors.
+    spec : BiasSpec
+    settings : Settings, optional
+    way : Way, optional
+    kept : mapping, optional
+        By what to measure what was kept: ``words``, ``label``, ``queries``, ``judgments`` and
+        ``sample`` of `embcli.pipelines.debias_kept.measure_kept`.
+    figure : path, optional
+        Where to draw the first list of the spec along the bias direction, before and after.
+    db : path
+    note, problem, advance : callable
+        Told what a user should know, of lines that cannot be read, and how far the comparison
+        of neighbours is.
+
+    Returns
+    -------
+    report : Report
+        Words for the tests of Gonen and Goldberg are the most biased ones of `before`. A subspace
+        is found anew in either collection; where both have as many components, direct bias is
+        also measured along the former one.
+
+    Raises
+    ------
+    UsageError, InputError, ModelError, StoreError
+    """
+    settings, way, note = settings or Settings(), way or Way(), once(note)
+    if before == after:
+        raise UsageError("BEFORE and AFTER are one collection: name two")
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(open_subject(name, spec, settings, way, db=db, note=note))
+            for name in (before, after)
+        )
+        formerly = most_biased(first) if "lipstick" in possible(first) else None
+        made = [figures(subject, formerly) for subject in (first, second)]
+        changes = [*_along_former(first, second), *_paired(*made)]
+        if figure is not None:
+            _draw(first, second, Path(figure))
+    rows = measure_kept(
+        before, after, **(kept or {}), ignore_case=way.ignore_case, options=way.options,
+        seed=settings.seed, db=db, note=note, problem=problem, advance=advance,
+    )  # fmt: skip
+    changes += map(_kept, rows)
+    return Report(changes, _summed_up(changes))
+
+
+def _paired(before: Sequence[Figure], after: Sequence[Figure]) -> Iterator[Change]:
+    others = {(figure.measure, figure.set): figure for figure in after}
+    for figure in before:
+        other = others.get((figure.measure, figure.set))
+        if other is None:
+            continue
+        yield Change(
+            "bias", figure.measure, figure.set, figure.value, other.value,
+            _difference(figure.value, other.value), figure.p_value, other.p_value, other.n,
+            _verdict(figure, other),
+        )  # fmt: skip
+
+
+def _along_former(first: Subject, second: Subject) -> Iterator[Change]:
+    """Measure what is left along the subspace that was there before."""
+    spec, settings = first.spec, first.settings
+    both_dims = [subject.lexicon.collection.recipe.dim for subject in (first, second)]
+    if "subspace" not in possible(first) or both_dims[0] != both_dims[1]:
+        return
+    basis = Bias.of(spec, first.lexicon, settings.components, first.note).subspace.basis
+    for words in spec.words:
+        chosen = [words.words[row] for row in neutral(spec, words.words)]
+        both = [subject.find(chosen)[0] for subject in (first, second)]
+        if len(both[0]) and len(both[1]):
+            values = [direct_bias(vectors, basis, settings.strictness) for vectors in both]
+            yield Change(
+                "bias", FORMER, f"neutral {words.name}", values[0], values[1],
+                values[1] - values[0], None, None, len(both[1]), _fall(*values),
+            )  # fmt: skip
+
+
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else after - before
+
+
+def _verdict(before: Figure, after: Figure) -> str:
+    if before.value is None or after.value is None:
+        return "not defined"
+    was, now = before.value, after.value
+    if before.measure in ("k-means purity", "SVM accuracy", "linear SVM accuracy"):
+        return _told_apart(now, after.n)
+    if before.measure == "WEAT effect size":
+        words = _fall(was, now) if was * now >= 0 else "turned to the other side"
+        if after.p_value is not None and after.p_value < _SIGNIFICANT:
+            words += ", significant"
+        return words
+    if before.measure == "explained variance":
+        return ""
+    if before.measure == "MAC":
+        return _fall(abs(was - 1), abs(now - 1))
+    return _fall(was, now)
+
+
+def _fall(before: float, after: float) -> str:
+    was, now = abs(before), abs(after)
+    if now < _ROUNDING <= was:
+        return "gone"
+    if abs(now - was) < _ROUNDING:
+        return "unchanged"
+    return "falls" if now < was else "rises"
+
+
+def _told_apart(share: float, n: int) -> str:
+    # Three standard errors of a fair coin: beyond, it is hardly chance.
+    chance = 0.5 + 3 * 0.5 / max(n, 1) ** 0.5
+    if share <= chance:
+        return "at chance"
+    return f"{'much' if share > 0.75 else 'something'} remains: {share:.0%} told apart"
+
+
+def _kept(row: dict[str, Any]) -> Change:
+    change = row["change"]
+    verdict = ""
+    if change is not None and not row["measure"].startswith("overlap"):
+        verdict = "lost" if change < -_KEPT else "gained" if change > _KEPT else "kept"
+    return Change(
+        "kept", row["measure"], row["set"], row["before"], row["after"], change, None, None,
+        row["n"], verdict,
+    )  # fmt: skip
+
+
+def _summed_up(changes: Sequence[Change]) -> str:
+    by_measure = {change.measure: change for change in reversed(changes)}
+    parts = []
+    direct = by_measure.get(FORMER)
+    if direct is not None and direct.before is not None and direct.after is not None:
+        parts.append(f"direct bias of {direct.set}: {direct.before:.4f} → {direct.after:.4f}")
+    rising = sum("rises" in c.verdict for c in changes if c.measure == "WEAT effect size")
+    tests = sum(c.measure == "WEAT effect size" for c in changes)
+    if tests:
+        parts.append(f"{rising} of {tests} WEAT effect sizes rose")
+    svm = by_measure.get("SVM accuracy")
+    if svm is not None and svm.before is not None and svm.after is not None:
+        parts.append(
+            f"an SVM tells formerly biased records apart in {svm.after:.1%} "
+            f"(before: {svm.before:.1%}), so "
+            + ("much of the bias is still there" if svm.verdict.startswith("much") else
+               "some of it is still there" if "remains" in svm.verdict else
+               "it finds no more of it")
+        )  # fmt: skip
+    return "; ".join(parts)
+
+
+def _draw(first: Subject, second: Subject, path: Path) -> None:
+    from embcli.viz.bias import projection_figure
+
+    spec = first.spec
+    if not spec.words:
+        raise UsageError(f"spec {spec.name!r} has no list of words to draw")
+    words = [word for word in spec.words[0].words if not second.lexicon.missing([word])]
+    bias = Bias.of(spec, first.lexicon, 1, lambda message: None)
+    same = first.lexicon.collection.recipe.dim == second.lexicon.collection.recipe.dim
+    other = bias if same else Bias.of(spec, second.lexicon, 1, lambda message: None)
+    found, vectors = first.lexicon.find(words)
+    along = projections(vectors, bias.subspace.basis)[:, 0]
+    later = projections(second.lexicon.find(words)[1], other.subspace.basis)[:, 0]
+    projection_figure(
+        found, along, later, path, title=f"{spec.words[0].name} along the {spec.name} direction",
+        positive=bias.groups[0], negative=bias.groups[1],
+    )  # fmt: skip
