@@ -245,8 +245,8 @@ def rnsb(targets: Vectors, negative: Vectors, positive: Vectors, *, seed: int = 
     C. Sweeney, M. Najafian. A transparent framework for evaluating unintended demographic bias in
     word embeddings. ACL 2019.
     """
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-    from sklearn.model_selection import (  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped, unused-ignore]
+    from sklearn.model_selection import (  # type: ignore[import-untyped, unused-ignore]
         StratifiedKFold,
         cross_val_predict,
     )
@@ -287,12 +287,12 @@ def rnd(neutral: Vectors, a: Vectors, b: Vectors, distance: Literal["norm", "cos
     Raises
     ------
     InputError
-        A set is empty.
+        A set is empty, or there is no such distance.
 
     Notes
     -----
     Words are scaled to unit length first, as in the paper. The paper sums the differences; their
-    mean does not depend on how many words are in the vocabulary. With ``cos`` WEFE takes the
+    mean does not grow with the number of words. With ``cos`` WEFE takes the
     cosine itself, so that its sign is the other one; here both distances have the same.
 
     References
@@ -300,6 +300,8 @@ def rnd(neutral: Vectors, a: Vectors, b: Vectors, distance: Literal["norm", "cos
     N. Garg, L. Schiebinger, D. Jurafsky, J. Zou. Word embeddings quantify 100 years of gender and
     ethnic stereotypes. PNAS 115, 2018.
     """
+    if distance not in ("norm", "cos"):
+        raise InputError(f"RND has the distances norm and cos, not {distance!r}")
     _check(neutral=neutral, a=a, b=b)
     words = unit(neutral)
     groups = [unit(group).mean(axis=0) for group in (a, b)]

@@ -157,26 +157,37 @@ def _enumerated(values: Floats, first: int, least: float) -> int:
 
 
 def _batches(n: int, first: int) -> Iterator[NDArray[np.int64]]:
-    subsets = combinations(range(n), first)
-    while batch := list(islice(subsets, max(1, _NUMBERS_AT_ONCE // first))):
-        flat = np.fromiter(chain.from_iterable(batch), np.int64, len(batch) * first)
-        yield flat.reshape(-1, first)
+    members = chain.from_iterable(combinations(range(n), first))
+    at_once = max(1, _NUMBERS_AT_ONCE // first) * first
+    while len(batch := np.fromiter(islice(members, at_once), np.int64)):
+        yield batch.reshape(-1, first)
 
 
 def _sampled(
     values: Floats, first: int, least: float, samples: int, rng: np.random.Generator
 ) -> int:
     """Count such subsets among some that are drawn without replacement, the first left out."""
-    n = len(values)
     # Subsets whose sums of these numbers differ are different.
-    marks = rng.integers(0, 1 << 64, n, np.uint64)
+    marks = rng.integers(0, 1 << 64, len(values), np.uint64)
     seen = marks[:first].sum(keepdims=True)
     reached = 0
     while (missing := samples + 1 - len(seen)) > 0:
-        rows = min(missing, max(1, _NUMBERS_AT_ONCE // n))
-        drawn = np.argpartition(rng.random((rows, n)), first - 1, axis=1)[:, :first]
-        keys, places = np.unique(marks[drawn].sum(axis=1), return_index=True)
+        drawn = list(_drawn(values, marks, first, missing, rng))
+        keys, sums = (np.concatenate(part) for part in zip(*drawn, strict=True))
+        keys, places = np.unique(keys, return_index=True)
         new = ~np.isin(keys, seen)
         seen = np.concatenate([seen, keys[new]])
-        reached += int((values[drawn[places[new]]].sum(axis=1) >= least).sum())
+        reached += int((sums[places[new]] >= least).sum())
     return reached
+
+
+def _drawn(
+    values: Floats, marks: NDArray[np.uint64], first: int, count: int, rng: np.random.Generator
+) -> Iterator[tuple[NDArray[np.uint64], Floats]]:
+    """Draw subsets, equal ones among them; give the sums of their marks and of their values."""
+    n = len(values)
+    at_once = max(1, _NUMBERS_AT_ONCE // n)
+    for start in range(0, count, at_once):
+        keys = rng.random((min(at_once, count - start), n))
+        rows = np.argpartition(keys, first - 1, axis=1)[:, :first]
+        yield marks[rows].sum(axis=1), values[rows].sum(axis=1)

@@ -81,7 +81,7 @@ def bias_subspace(sets: Sequence[Vectors], k: int = 1) -> Subspace:
             f"{counted(len(sets), 'definitional set')} span {counted(len(basis), 'direction')}, "
             f"and a subspace of {k} is asked for"
         )
-    firsts = np.mean([words[0] for words in centred], axis=0)
+    firsts = np.stack([words[0] for words in centred])
     return Subspace(_oriented(basis[:k], firsts), variances / variances.sum())
 
 
@@ -209,7 +209,7 @@ def relation_vector(pairs: Vectors) -> Floats:
     basis, _ = _components(differences, float(np.linalg.norm(pairs, axis=2).max()))
     if not len(basis):
         raise InputError("the words of each pair have the same vector: they span no relation")
-    relation: Floats = _oriented(basis[:1], differences.mean(axis=0))[0]
+    relation: Floats = _oriented(basis[:1], differences)[0]
     return relation
 
 
@@ -254,11 +254,15 @@ def _components(rows: Floats, size: float) -> tuple[Floats, Floats]:
     return axes[:rank], lengths[:rank] ** 2
 
 
-def _oriented(basis: Floats, positive: Floats) -> Floats:
-    """Turn each direction to where a vector lies; if it lies on neither side, by its largest."""
-    sides = basis @ positive
+def _oriented(basis: Floats, firsts: Floats) -> Floats:
+    """Turn each direction to where the first words lie on average, shape (n_sets, dim).
+
+    If that is on neither side, let its largest component be positive.
+    """
+    along = firsts @ basis.T
+    sides = along.mean(axis=0)
     largest = np.take_along_axis(basis, np.abs(basis).argmax(axis=1)[:, None], axis=1)[:, 0]
-    undecided = np.abs(sides) <= _negligible(basis) * np.linalg.norm(positive)
+    undecided = np.abs(sides) <= _negligible(along) * np.abs(along).mean(axis=0)
     turned: Floats = basis * np.where(np.where(undecided, largest, sides) < 0, -1, 1)[:, None]
     return turned
 
