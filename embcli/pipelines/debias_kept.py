@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -139,14 +140,10 @@ def _words(
     note: Note,
 ) -> list[Row]:
     """Evaluate both, and pair what sums up."""
-    before, after = (
-        evaluate_words(
-            files, db=db, collection=collection, ignore_case=ignore_case, note=note,
-            # The lines are the same the second time.
-            problem=problem if first else lambda problem: None,
-        )
-        for first, collection in zip((True, False), collections, strict=True)
-    )  # fmt: skip
+    evaluate = partial(evaluate_words, files, db=db, ignore_case=ignore_case)
+    before = evaluate(collection=collections[0], problem=problem, note=note)
+    # Lines that cannot be read are the same the second time, and so are words not there.
+    after = evaluate(collection=collections[1])
     rows = []
     for one, other in zip(before, after, strict=True):
         if one.section not in _SUMS:
