@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from embcli.core.correlation import spearman
 from embcli.core.cosine import unit
-from embcli.core.matching import nearest
+from embcli.core.matching import Advance, nearest
 from embcli.core.transport import pot
 from embcli.errors import InputError, counted
 
@@ -88,7 +88,14 @@ def rsa(a: Vectors, b: Vectors) -> tuple[float, float]:
     return spearman(left, right), pearson
 
 
-def neighbour_overlap(a: Vectors, b: Vectors, k: int = 10) -> float:
+def neighbour_overlap(
+    a: Vectors,
+    b: Vectors,
+    k: int = 10,
+    *,
+    rows: NDArray[np.int64] | None = None,
+    advance: Advance = lambda done, total, count: None,
+) -> float:
     """Average the share of a thing's k nearest in one space that are among its k nearest in both.
 
     Parameters
@@ -97,6 +104,10 @@ def neighbour_overlap(a: Vectors, b: Vectors, k: int = 10) -> float:
         Row i of each is the same thing.
     k : int
         Below n.
+    rows : int64 array, shape (m,), optional
+        Look at the neighbours of these only, which may be any of the n.
+    advance : callable
+        As of `embcli.core.matching.nearest`, over both spaces.
 
     Returns
     -------
@@ -104,9 +115,16 @@ def neighbour_overlap(a: Vectors, b: Vectors, k: int = 10) -> float:
         In [0, 1]; k / (n - 1) by chance.
     """
     _check(a, b, k)
-    left, right = (_neighbours(side, k) for side in (a, b))
     n = len(a)
-    places = np.arange(n)[:, None] * n
+    chosen = np.arange(n) if rows is None else rows
+    left = _neighbours(
+        a, k, chosen, lambda done, total, count: advance(done, 2 * total, count // 2)
+    )
+    right = _neighbours(
+        b, k, chosen,
+        lambda done, total, count: advance(total + done, 2 * total, (len(chosen) + count) // 2),
+    )  # fmt: skip
+    places = np.arange(len(chosen))[:, None] * n
     return float(np.isin(places + left, places + right).mean())
 
 
@@ -240,17 +258,23 @@ def _unbiased(a: Vectors, b: Vectors) -> float:
     return trace + totals - 2 / (n - 2) * float(sums[0] @ sums[1])
 
 
-def _neighbours(vectors: Vectors, k: int) -> NDArray[np.int64]:
-    """Find the k nearest rows of every row, itself not among them; shape (n, k)."""
-    rows = np.asarray(vectors, np.float32)
-    return nearest(rows, rows, k, twins=np.arange(len(rows))).columns.reshape(len(rows), k)
+def _neighbours(
+    vectors: Vectors,
+    k: int,
+    rows: NDArray[np.int64],
+    advance: Advance = lambda done, total, count: None,
+) -> NDArray[np.int64]:
+    """Find the k nearest rows of some, which are not among their own; shape (len(rows), k)."""
+    every = np.asarray(vectors, np.float32)
+    some = every if len(rows) == len(every) else every[rows]
+    return nearest(some, every, k, twins=rows, advance=advance).columns.reshape(len(rows), k)
 
 
 def _spectrum(vectors: Vectors, k: int) -> NDArray[np.float64]:
     """Give the eigenvalues of the graph's Laplacian, the greatest first."""
     n = len(vectors)
     edges = np.zeros((n, n))
-    edges[np.arange(n)[:, None], _neighbours(vectors, k)] = 1
+    edges[np.arange(n)[:, None], _neighbours(vectors, k, np.arange(n))] = 1
     edges = np.maximum(edges, edges.T)
     laplacian = np.diag(edges.sum(axis=1)) - edges
     return np.asarray(np.linalg.eigvalsh(laplacian)[::-1])

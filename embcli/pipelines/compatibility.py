@@ -299,7 +299,7 @@ def compatibility(
     ModelError, StoreError
     """
     graded = read_judgments(judgments, on_problem)
-    texts = _judged_queries(queries, graded, note)
+    texts = judged_queries(queries, graded, note)
     with Store(db, readonly=True) as store, store.snapshot():
         side = Side.load(store.collection(old), note)
         _check_map(map, new_space, side)
@@ -331,7 +331,14 @@ def _led(side: Transform, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([side.apply(block) for block in blocks]).astype(np.float32, copy=False)
 
 
-def _judged_queries(path: str | os.PathLike[str], graded: Judgments, note: Note) -> dict[str, str]:
+def judged_queries(path: str | os.PathLike[str], graded: Judgments, note: Note) -> dict[str, str]:
+    """Read the queries that have judgments, texts by id, and note how many were left out.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, a query is there twice, or none has a judgment.
+    """
     queries: dict[str, str] = {}
     for id, text in read_queries(os.fspath(path)):
         if queries.setdefault(id, text) != text:
