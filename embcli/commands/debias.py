@@ -42,13 +42,11 @@ def short(value: Any) -> str:
 
 FIGURES = (
     Column("measure", "measure"),
-    Column("set", "of", wrap=True),
+    Column("set", "of", wrap=True, share=2),
     Column("value", "value", right=True, show=short),
     Column("p_value", "p", right=True, show=lambda value: "" if value is None else f"{value:.2g}"),
     Column("n", "n", right=True),
-    Column("missing", "missing", right=True),
-    Column("detail", "how", wrap=True, share=2),
-    Column("meaning", "what it says", wrap=True, share=2),
+    Column("meaning", "what it says", wrap=True, share=3),
 )
 LEANINGS = (
     Column("word", "word"),
@@ -277,7 +275,10 @@ def measure(
         note=output.note,
     )
     skipped.close()
-    output.rows((figure.row() for figure in figures), FIGURES, id="measure")
+    rows = [figure.row() for figure in figures]
+    if output.format == "table":  # narrower than all of it
+        rows = [row | {"meaning": f"{row['meaning']} ({row['detail']})"} for row in rows]
+    output.rows(rows, FIGURES, id="measure")
     raise typer.Exit(skipped.exit_code)
 
 

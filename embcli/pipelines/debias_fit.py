@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
+from embcli.config import DEFAULT_DB
 from embcli.core.cosine import pair_cosines, unit
 from embcli.core.debiasing.subspace import direct_bias, projections
 from embcli.core.maps import Edits, Linear, Map, Transform, Unit
@@ -138,9 +138,10 @@ class Plan:
             )
         if self.concept not in self.chosen.takes:
             fitting = [method.name for method in METHODS.values() if self.concept in method.takes]
+            given_as = "spec" if self.concept == WORDS else self.concept
             raise UsageError(
-                f"method {self.method!r} does not work with --{self.concept.replace('words', 'spec')} "
-                f"(those that do: {', '.join(fitting)})"
+                f"method {self.method!r} does not work with --{given_as} (those that do: "
+                f"{', '.join(fitting)})"
             )
         if not all(text.strip() for text in self.away):
             raise UsageError("--away: a text is empty")
@@ -428,8 +429,8 @@ def labelled(
             f"{_LEAST_OF_A_CLASS} records: two classes are needed"
         )
     number = {name: place for place, name in enumerate(names)}
-    found = [number.get(values.get(key, ""), -1) for key in side.keys.tolist()]  # type: ignore[arg-type]
-    labels = np.array(found, np.int64)
+    number_of = {key: number.get(value, -1) for key, value in values.items()}
+    labels = np.array([number_of.get(key, -1) for key in side.keys.tolist()], np.int64)
     rows = np.flatnonzero(labels >= 0)
     if small:
         note(

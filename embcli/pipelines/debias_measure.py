@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.core.cosine import unit
 from embcli.core.debiasing import association
+from embcli.core.debiasing.partitions import SAMPLES
 from embcli.core.debiasing.subspace import direct_bias, indirect_bias, projections, ripa
 from embcli.errors import InputError, UsageError, counted
 from embcli.formats.bias_spec import AssociationTest, BiasSpec, WordSet
@@ -70,7 +71,7 @@ class Settings:
     components: int = 1
     strictness: float = 1.0
     ddof: int = 1
-    samples: int = association.SAMPLES
+    samples: int = SAMPLES
     biased: int = 2500
     restrict: int | None = None
     seed: int = 0
@@ -459,9 +460,7 @@ def _tested(subject: Subject, test: AssociationTest, wanted: Sequence[str]) -> I
         )  # fmt: skip
     if "rnd" in wanted:
         for words, vectors in ((good, a), (bad, b)):
-            yield _rnd(
-                f"{test.name}: {words.name}", vectors, x, y, missing, (one.name, other.name)
-            )
+            yield _rnd(f"{test.name}: {words.name}", vectors, x, y, missing, (one.name, other.name))
 
 
 def most_biased(subject: Subject, bias: Bias | None = None) -> MostBiased | None:
@@ -529,9 +528,7 @@ def _lipstick(subject: Subject, formerly: MostBiased) -> Iterator[Figure]:
     vectors = unit(side.vectors[rows])
     each = len(formerly.ids) // 2
     clustered = min(_CLUSTERED, each)
-    first = np.array(
-        [row for row, place in enumerate(there) if place % each < clustered], np.int64
-    )
+    first = np.array([row for row, place in enumerate(there) if place % each < clustered], np.int64)
     apart = f"the {each:,} most biased records of each side"
     yield Figure(
         "k-means purity", f"the {clustered:,} most biased records of each side",

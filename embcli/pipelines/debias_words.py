@@ -75,7 +75,7 @@ class Bias:
         return self.words[0]
 
     def facts(self) -> dict[str, Any]:
-        """What is kept of it with a map, as JSON."""
+        """Give what is kept of it with a map, as JSON."""
         return {
             "sets": len(self.words),
             "given": self.given,
