@@ -96,7 +96,8 @@ def partition_test(
         return PartitionTest(_counted(values, first, least) / total, total, True)
     if total <= 2 * samples:
         return PartitionTest(_enumerated(values, first, least) / total, total, True)
-    reached = _sampled(values, first, least, samples, np.random.default_rng(seed))
+    sums = _sampled(values, first, samples, np.random.default_rng(seed))
+    reached = int((sums >= least).sum())
     return PartitionTest((1 + reached) / (1 + samples), 1 + samples, False)
 
 
@@ -163,22 +164,19 @@ def _batches(n: int, first: int) -> Iterator[NDArray[np.int64]]:
         yield batch.reshape(-1, first)
 
 
-def _sampled(
-    values: Floats, first: int, least: float, samples: int, rng: np.random.Generator
-) -> int:
-    """Count such subsets among some that are drawn without replacement, the first left out."""
+def _sampled(values: Floats, first: int, samples: int, rng: np.random.Generator) -> Floats:
+    """Draw different subsets of that size, never the first values; give their sums."""
     # Subsets whose sums of these numbers differ are different.
     marks = rng.integers(0, 1 << 64, len(values), np.uint64)
-    seen = marks[:first].sum(keepdims=True)
-    reached = 0
-    while (missing := samples + 1 - len(seen)) > 0:
+    seen, found = marks[:first].sum(keepdims=True), np.empty(0)
+    while (missing := samples - len(found)) > 0:
         drawn = list(_drawn(values, marks, first, missing, rng))
         keys, sums = (np.concatenate(part) for part in zip(*drawn, strict=True))
         keys, places = np.unique(keys, return_index=True)
         new = ~np.isin(keys, seen)
         seen = np.concatenate([seen, keys[new]])
-        reached += int((sums[places[new]] >= least).sum())
-    return reached
+        found = np.concatenate([found, sums[places[new]]])
+    return found
 
 
 def _drawn(
