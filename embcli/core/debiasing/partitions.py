@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 SAMPLES = 100_000
-# So many are counted in about two seconds and 100 MB; with each two more, twice that.
+# So many are counted in about two seconds and less than 200 MB; two more take twice that.
 LIMIT = 50
 
 _NUMBERS_AT_ONCE = 1 << 22
@@ -79,8 +79,7 @@ def partition_test(
     References
     ----------
     .. [1] E. Horowitz, S. Sahni. Computing partitions with applications to the knapsack problem.
-       Journal of the ACM 21, 1974. M. Pagano, D. Tritchler. On obtaining permutation
-       distributions in polynomial time. JASA 78, 1983, get there by another way.
+       Journal of the ACM 21, 1974.
     .. [2] B. Phipson, G. K. Smyth. Permutation p-values should never be zero. Statistical
        Applications in Genetics and Molecular Biology 9, 2010.
     """
