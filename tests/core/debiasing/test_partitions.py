@@ -115,21 +115,16 @@ def test_blocks_do_not_matter(monkeypatch):
     assert drawn.p == pytest.approx(expected.p, abs=0.04)
 
 
-def test_what_is_drawn_is_without_replacement():
-    """One value decides: of 15 choose 7 partitions, exactly 3,003 have it on the first side."""
-    values = np.zeros(15)
-    values[0] = 1
-    reached = []
-    for seed in range(20):
-        samples = 3217  # of 6,434 besides the one observed: half of them
-        drawn = parted(values, 7, limit=0, samples=samples, seed=seed)
-        assert not drawn.exact
-        reached.append(drawn.p * (samples + 1) - 1)
-    # The hypergeometric distribution's moments; with replacement the variance would be twice that.
-    share = 3002 / 6434
-    variance = samples * share * (1 - share) * (6434 - samples) / 6433
-    assert np.mean(reached) == pytest.approx(samples * share, abs=4 * math.sqrt(variance / 20))
-    assert np.var(reached, ddof=1) < 1.9 * variance
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_drawn_is_without_replacement(seed):
+    # Of powers of 2, the sum tells the subset: 1,000 of the 2,001 besides the one observed.
+    sums = partitions._sampled(2.0 ** np.arange(14), 5, 1000, np.random.default_rng(seed))
+    assert len(set(sums)) == len(sums) == 1000
+    assert 2**5 - 1 not in sums
+    assert {int(total).bit_count() for total in sums} == {5}
+    # Every value is as likely to be among them.
+    shares = [np.mean(sums.astype(int) >> bit & 1) for bit in range(14)]
+    assert np.abs(np.array(shares) - 5 / 14).max() < 4 * math.sqrt(0.5 * 5 / 14 * 9 / 14 / 1000)
 
 
 def test_p_is_uniform_if_there_is_no_difference():

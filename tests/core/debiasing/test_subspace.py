@@ -49,10 +49,11 @@ def test_first_words_lie_on_the_positive_side():
     (basis, _), (other, _) = bias_subspace(list(pairs), 2), bias_subspace(list(pairs[:, ::-1]), 2)
     assert np.allclose(basis, -other)
     assert (unit(pairs[:, 0]) @ basis[0]).mean() > (unit(pairs[:, 1]) @ basis[0]).mean()
-    # Where neither side is first, the direction does not depend on chance either.
-    mirrored = [*pairs, *pairs[:, ::-1]]
-    turned = [*pairs[:, ::-1], *pairs]
-    assert np.allclose(bias_subspace(mirrored).basis, bias_subspace(turned).basis)
+    # Where neither side is first, the largest component is positive.
+    for seed in range(6):
+        pairs = pairs_along(np.eye(8)[2], seed=seed)
+        for mirrored in ([*pairs, *pairs[:, ::-1]], [*pairs[:, ::-1], *pairs]):
+            assert bias_subspace(mirrored).basis[0, 2] > 0.9
 
 
 def test_subspace_does_not_see_lengths_and_turns_with_the_space():
