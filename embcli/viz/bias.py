@@ -22,7 +22,7 @@ FORMATS = ("png", "svg", "pdf")
 
 # In inches.
 _WIDTH = 8.0
-_LEFT, _RIGHT = 1.2, 0.4
+_LEFT, _RIGHT = 1.45, 0.4
 _HEIGHT = 2.6
 _LINE = 0.15
 _STEM = 0.28
@@ -34,9 +34,9 @@ _WORDS, _TEXT, _TITLE = 8.0, 9.0, 11.0
 _LONGEST, _LONGEST_END = 30, 22
 # Of a title, in an inch.
 _LETTERS = 10
-# What is nearer to zero, as a share of the longest projection, is at zero to the eye.
-_VISIBLE = 0.03
+# As shares of the longest projection: what is at zero but for rounding, and what to the eye.
 _ZERO = 1e-6
+_VISIBLE = 0.03
 # Of no date and no random names, so that the same words give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None},
@@ -133,7 +133,10 @@ def draw_projections(
 
     rows = _checked(words, before, after)
     reach = float(np.abs(rows).max()) or 1.0
-    named = [_outermost(rows[0], labelled, 0.0), _outermost(rows[1], labelled, _VISIBLE * reach)]
+    named = [
+        _outermost(values, labelled, share * reach)
+        for values, share in zip(rows, (_ZERO, _VISIBLE), strict=True)
+    ]
     marks = [_marks(words, *both, _ZERO * reach) for both in zip(rows, named, strict=True)]
     across = max(_WIDTH - _LEFT - _RIGHT, _LINE * max(map(len, marks)))
     lines = wrap(title, int(across * _LETTERS))
@@ -283,6 +286,8 @@ def _frame(figure: "Figure", axes: "Axes", across: float, room: list[float], lin
     axes.spines["bottom"].set_position(("outward", 72 * (below + _PAD)))
     axes.set_yticks([])
     axes.tick_params(labelsize=_WORDS)
+    # Not with a power of ten written beside the axis, where its end has its name.
+    axes.xaxis.set_major_formatter(lambda x, place: f"{x:g}".replace("-", "−"))
 
 
 def _names(
@@ -299,7 +304,7 @@ def _names(
         )  # fmt: skip
 
     for name, values, height in zip(("before", "after"), rows, (1, 0), strict=True):
-        text = f"{name}\nmean |x| {np.abs(values).mean():.4f}"
+        text = f"{name}\nmean |x| {np.abs(values).mean():.3g}"
         write(text, (0, height), (-8, 0), ha="right", va="center")
     down = -72 * (below + _PAD) - 22
     write(f"← {_shown(negative, _LONGEST_END)}", (0, 0), (0, down), ha="left", va="top")
