@@ -109,19 +109,18 @@ def measure_kept(
             "a linear probe takes scikit-learn, which is not installed",
             hint="pip install scikit-learn",
         )
-    rows: list[Row] = []
-    if words:
-        rows += _words(words, (before, after), db, ignore_case, problem, note)
+    # What may take long comes last, when nothing is left that could be wrong with a file.
+    rows = _words(words, (before, after), db, ignore_case, problem, note) if words else []
+    found = []
+    if queries is not None and judgments is not None:
+        options = options or QueryOptions()
+        found.append(_retrieval((before, after), queries, judgments, db, options, problem, note))
     with open_sides(before, after, db=db, note=note) as sides:
         shared = _shared(*sides, note)
         a, b = (_vectors(side, own) for side, own in zip(sides, shared, strict=True))
-        rows.append(_overlap(a, b, neighbours, sample, seed, note, advance))
-        if label is not None:
-            rows += _classes(sides[0], label, shared[0], a, b, seed, note)
-    if queries is not None and judgments is not None:
-        options = options or QueryOptions()
-        rows.append(_retrieval((before, after), queries, judgments, db, options, problem, note))
-    return rows
+        classes = [] if label is None else _classes(sides[0], label, shared[0], a, b, seed, note)
+        overlap = _overlap(a, b, neighbours, sample, seed, note, advance)
+    return [*rows, overlap, *classes, *found]
 
 
 def _row(measure: str, set: str, before: float | None, after: float | None, n: int) -> Row:

@@ -8,7 +8,7 @@ import pytest
 from embcli import Store, encode, load_encoder
 from embcli.core.maps import Linear, Map, Transform
 from embcli.core.space_similarity import neighbour_overlap
-from embcli.errors import InputError, NothingFoundError, UsageError
+from embcli.errors import InputError, ModelError, NothingFoundError, UsageError
 from embcli.formats.bias_spec import read_spec
 from embcli.pipelines.align_apply import apply_map
 from embcli.pipelines.debias_kept import measure_kept
@@ -196,6 +196,14 @@ def test_queries_are_led_to_the_space_of_the_second(home, corpus):
         ]
         assert row[key] == pytest.approx(np.mean(1 / np.log2(1 + np.array(ranks))))
     assert row["change"] != 0
+
+
+def test_a_package_that_is_missing_is_named(home, monkeypatch):
+    labelled(["a", "b"] * 10)
+    monkeypatch.setattr("embcli.pipelines.debias_kept.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="takes scikit-learn, which is not installed"):
+        measure_kept("before", "after", label="kind")
+    assert len(measure_kept("before", "after")) == 1
 
 
 def test_what_does_not_make_sense(home):
