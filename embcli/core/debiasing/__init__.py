@@ -1,0 +1,1 @@
+"""Bias in a space: measured, and removed by maps."""
