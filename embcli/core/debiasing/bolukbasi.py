@@ -58,15 +58,13 @@ def equalized(pairs: Vectors, basis: Vectors) -> Floats:
     Raises
     ------
     InputError
-        There is no pair, or the words of one have the same components within the subspace.
+        The words of a pair have the same components within the subspace.
 
     References
     ----------
     T. Bolukbasi, K.-W. Chang, J. Zou, V. Saligrama, A. Kalai. Man is to computer programmer as
     woman is to homemaker? Debiasing word embeddings. NeurIPS 2016. Step 2a, for sets of two.
     """
-    if not len(pairs):
-        raise InputError("there is no pair to equalize")
     axes = orthonormal(basis)
     exact = unit(pairs)
     mean = exact.mean(axis=1)
@@ -84,9 +82,7 @@ def equalized(pairs: Vectors, basis: Vectors) -> Floats:
     return np.stack([outside + within, outside - within], axis=1)
 
 
-def soft(
-    vectors: Vectors, neutral: NDArray[np.bool_], basis: Vectors, *, strength: float = 0.2
-) -> Transform:
+def soft(vectors: Vectors, neutral: Vectors, basis: Vectors, *, strength: float = 0.2) -> Transform:
     """Move neutral words away from the bias subspace, and keep inner products, in one linear map.
 
     Minimises ``||W (X - I) Wᵀ||² + strength ||N X Bᵀ||²`` over ``X = T Tᵀ`` (Frobenius norms): W
@@ -96,8 +92,8 @@ def soft(
     ----------
     vectors : float array, shape (n, dim)
         All words, at any length; they are scaled to length 1.
-    neutral : bool array, shape (n,)
-        Which of them are neutral.
+    neutral : float array, shape (m, dim)
+        The neutral ones among them, likewise.
     basis : float array, shape (k, dim)
     strength : float
         The paper's λ, not negative. 0 gives the identity; the greater, the nearer to hard
@@ -111,7 +107,7 @@ def soft(
     Raises
     ------
     InputError
-        No word is neutral, masks and vectors do not fit, or the strength is negative.
+        No word is neutral, or the strength is negative.
 
     Notes
     -----
@@ -131,15 +127,13 @@ def soft(
     T. Bolukbasi, K.-W. Chang, J. Zou, V. Saligrama, A. Kalai. Man is to computer programmer as
     woman is to homemaker? Debiasing word embeddings. NeurIPS 2016. Step 2b.
     """
-    if len(neutral) != len(vectors) or not neutral.any():
+    if not len(neutral):
         raise InputError(
-            f"{counted(int(neutral.sum()), 'neutral word')} among {counted(len(vectors), 'word')}: "
-            "soft debiasing needs some to be neutral"
+            f"none of {counted(len(vectors), 'word')} is neutral: soft debiasing has nothing to do"
         )
     if not 0 <= strength < np.inf:
         raise InputError(f"a strength of {strength:g}: it has to be 0 or greater")
-    products, neutral_products = _products(vectors, neutral)
-    squares, axes = np.linalg.eigh(products)
+    squares, axes = np.linalg.eigh(_products(vectors))
     rounding = max(float(np.finfo(vectors.dtype).eps) ** 2, float(np.finfo(np.float64).eps))
     spanned = squares > len(squares) * rounding * squares[-1]
     # In these coordinates the first term is the distance of X from the squares themselves.
@@ -147,7 +141,7 @@ def soft(
     whitened = axes / root
     problem = _problem(
         np.diag(squares[spanned]),
-        whitened.T @ neutral_products @ whitened,
+        whitened.T @ _products(neutral) @ whitened,
         whitened.T @ orthonormal(basis).T,
         strength,
     )
@@ -245,13 +239,10 @@ def _problem(target: Floats, s: Floats, columns: Floats, strength: float) -> _Pr
     )
 
 
-def _products(vectors: Vectors, neutral: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Sum up the outer products of all rows at length 1, and of those that are neutral."""
-    dim = vectors.shape[1]
-    of_neutral, of_others = np.zeros((dim, dim)), np.zeros((dim, dim))
+def _products(vectors: Vectors) -> Floats:
+    """Sum up the outer products of all rows at length 1."""
+    products = np.zeros((vectors.shape[1], vectors.shape[1]))
     for start in range(0, len(vectors), _ROWS):
-        part = slice(start, start + _ROWS)
-        block, which = unit(vectors[part]), neutral[part]
-        of_neutral += block[which].T @ block[which]
-        of_others += block[~which].T @ block[~which]
-    return of_neutral + of_others, of_neutral
+        block = unit(vectors[start : start + _ROWS])
+        products += block.T @ block
+    return products

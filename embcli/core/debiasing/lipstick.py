@@ -25,9 +25,9 @@ class Biased(NamedTuple):
     Attributes
     ----------
     rows : int64 array, shape (2 n_each,)
-        First those of the negative side, the most extreme first, then those of the positive one.
+        First those with the least projection, the most extreme first, then those with the greatest.
     labels : int64 array, shape (2 n_each,)
-        0 on the negative side and 1 on the positive one.
+        0 for the least and 1 for the greatest.
     """
 
     rows: NDArray[np.int64]
@@ -42,7 +42,8 @@ def most_biased(projections: NDArray[np.floating], n_each: int) -> Biased:
     projections : float array, shape (n,)
         Of the original vectors onto the bias direction; of neutral words only, as a rule.
     n_each : int
-        How many of each side.
+        How many of each side: the least and the greatest. Sides are not divided at 0, for in
+        many spaces all vectors lie on one side of it.
 
     Returns
     -------
@@ -52,21 +53,21 @@ def most_biased(projections: NDArray[np.floating], n_each: int) -> Biased:
     Raises
     ------
     InputError
-        A side has fewer.
+        There are fewer than ``2 n_each``.
     """
-    order = np.argsort(projections, kind="stable")
-    last = np.argsort(-projections, kind="stable")
-    sides = int((projections < 0).sum()), int((projections > 0).sum())
-    if n_each < 1 or min(sides) < n_each:
+    if n_each < 1 or len(projections) < 2 * n_each:
         raise InputError(
-            f"{counted(sides[0], 'word')} on one side and {sides[1]:,} on the other: there are no "
-            f"{n_each:,} of each"
+            f"{n_each:,} of each side cannot be taken out of {counted(len(projections), 'word')}"
         )
-    rows = np.concatenate([order[:n_each], last[:n_each]])
+    least = np.argsort(projections, kind="stable")
+    # Of equal ones the first come first here too, unless they are among the least already.
+    greatest_first = np.argsort(-projections, kind="stable")
+    left = greatest_first[~np.isin(greatest_first, least[:n_each])]
+    rows = np.concatenate([least[:n_each], left[:n_each]])
     return Biased(rows, np.repeat(np.arange(2), n_each))
 
 
-def cluster_purity(vectors: Vectors, labels: NDArray[np.int64], *, seed: int = 0) -> float:
+def cluster_purity(vectors: Vectors, labels: NDArray[np.int64], seed: int = 0) -> float:
     """Cluster words in two and see whether the clusters are the sides.
 
     Parameters
@@ -101,7 +102,7 @@ def svm_accuracy(
     vectors: Vectors,
     labels: NDArray[np.int64],
     *,
-    training: int | Mask = 1000,
+    train: int | Mask = 1000,
     kernel: str = "rbf",
     seed: int = 0,
 ) -> float:
@@ -113,7 +114,7 @@ def svm_accuracy(
         As they are. scikit-learn's defaults: C = 1, the width of the kernel that of the variance.
     labels : int64 array, shape (n,)
         Two classes.
-    training : int or bool array, shape (n,)
+    train : int or bool array, shape (n,)
         How many to train on, as large a share of either side; or which.
     kernel : str
         "rbf" (the paper's) or "linear".
@@ -142,16 +143,16 @@ def svm_accuracy(
     if kernel not in KERNELS:
         raise UsageError(f"no kernel {kernel!r} (there are: {', '.join(KERNELS)})")
     numbers = _two(vectors, labels)
-    if isinstance(training, int):
-        if not 2 <= training < len(numbers):
+    if isinstance(train, int):
+        if not 2 <= train < len(numbers):
             raise InputError(
-                f"{counted(len(numbers), 'word')}, and {training:,} to train on: some must be left "
-                "to test"
+                f"{counted(len(numbers), 'word')}, and {train:,} to train on: some must be left to "
+                "test"
             )
-        training = split(numbers, training / len(numbers), seed)
+        train = split(numbers, train / len(numbers), seed)
     model: Any = SVC(kernel=kernel)
-    model.fit(vectors[training], numbers[training])
-    return float(np.mean(model.predict(vectors[~training]) == numbers[~training]))
+    model.fit(vectors[train], numbers[train])
+    return float(np.mean(model.predict(vectors[~train]) == numbers[~train]))
 
 
 def neighbour_correlation(

@@ -37,9 +37,9 @@ class Probe(NamedTuple):
 def probe(
     vectors: Vectors,
     labels: NDArray[np.int64],
+    others: Vectors | None = None,
+    answers: NDArray[np.int64] | None = None,
     *,
-    training: Mask | None = None,
-    held_in: bool = False,
     seed: int = 0,
 ) -> Probe:
     """Train a linear classifier and see how many labels it tells of other vectors.
@@ -48,11 +48,12 @@ def probe(
     ----------
     vectors : float array, shape (n, dim)
     labels : int64 array, shape (n,)
-    training : bool array, shape (n,), optional
-        Which to train on; the others are tested. To judge a map that was fitted to labels, those
-        that it was fitted to. A random 70 % of every class if left out (see `split`).
-    held_in : bool
-        Train on all, and test on the same.
+    others : float array, shape (m, dim), optional
+        What to test with; the same as `vectors` for what is told held in. To judge a map that was
+        fitted to labels, train on what it was fitted to and test with others. If left out, a
+        random 30 % of every class is tested and not trained on.
+    answers : int64 array, shape (m,), optional
+        The labels of `others`.
     seed : int
         Draws what to train on.
 
@@ -65,15 +66,13 @@ def probe(
     InputError
         There is one class, or one too small to be divided.
     """
-    numbers = class_numbers(vectors, labels)
-    if held_in:
-        training = tested = np.ones(len(numbers), bool)
-    else:
-        training = split(labels, 0.7, seed) if training is None else training
-        tested = ~training
-    answers = numbers[tested]
-    predicted = classifier(vectors[training], numbers[training]).predict(vectors[tested])
-    chance = float(np.bincount(answers).max() / len(answers))
+    class_numbers(vectors, labels)
+    if others is None or answers is None:
+        training = split(labels, 0.7, seed)
+        others, answers = vectors[~training], labels[~training]
+        vectors, labels = vectors[training], labels[training]
+    predicted = classifier(vectors, labels).predict(others)
+    chance = float(np.unique(answers, return_counts=True)[1].max() / len(answers))
     error = float(np.sqrt(chance * (1 - chance) / len(answers)))
     return Probe(float(np.mean(predicted == answers)), chance, error, len(answers))
 
@@ -100,13 +99,13 @@ class Classifier(NamedTuple):
         return found
 
 
-def classifier(vectors: Vectors, numbers: NDArray[np.int64]) -> Classifier:
+def classifier(vectors: Vectors, labels: NDArray[np.int64]) -> Classifier:
     """Fit a logistic regression.
 
     Parameters
     ----------
     vectors : float array, shape (n, dim)
-    numbers : int64 array, shape (n,)
+    labels : int64 array, shape (n,)
 
     Returns
     -------
@@ -128,7 +127,7 @@ def classifier(vectors: Vectors, numbers: NDArray[np.int64]) -> Classifier:
     with warnings.catch_warnings():
         # Which side of the plane a vector is on is settled long before the loss is.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(centred / vectors.dtype.type(scale), numbers)
+        model.fit(centred / vectors.dtype.type(scale), labels)
     weights = model.coef_.astype(np.float64) / scale
     return Classifier(weights, model.intercept_ - weights @ mean, model.classes_)
 

@@ -118,14 +118,14 @@ def test_of_all_affine_maps_that_make_means_equal_leace_changes_least(norm):
 
 def test_after_leace_a_logistic_probe_has_nothing_to_learn_from():
     vectors, labels = labelled(2, n=400)
-    assert probe(vectors, labels, held_in=True).accuracy > 0.8
+    assert probe(vectors, labels, vectors, labels).accuracy > 0.8
     cleaned = leace(vectors, labels).apply(vectors)
     # Without regularisation: the loss is that of a model that knows the shares alone.
     model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=5000).fit(cleaned, labels)
     shares = np.bincount(labels) / len(labels)
     entropy = -(shares * np.log(shares)).sum()
     assert log_loss(labels, model.predict_proba(cleaned)) == pytest.approx(entropy, abs=1e-9)
-    assert probe(cleaned, labels, held_in=True).accuracy == pytest.approx(shares.max())
+    assert probe(cleaned, labels, cleaned, labels).accuracy == pytest.approx(shares.max())
 
 
 def test_leace_is_what_the_library_gives():

@@ -31,7 +31,8 @@ def test_inlp_brings_a_probe_to_chance_by_an_orthogonal_projection(classes):
     assert found.accuracies[0] > found.chance + 0.2
     assert found.accuracies[-1] < found.chance + 0.06
     assert list(found.accuracies[:-1]) == [a for a in found.accuracies[:-1] if a > found.chance]
-    after = probe(found.transform.apply(vectors), labels, held_in=True)
+    cleaned = found.transform.apply(vectors)
+    after = probe(cleaned, labels, cleaned, labels)
     assert after.accuracy <= after.chance + after.error
 
 
@@ -86,8 +87,10 @@ def test_a_probe_tests_those_it_was_not_trained_on():
     vectors, labels = planted()
     training = np.arange(len(labels)) < 1000
     swapped = np.where(training, labels, 1 - labels)
-    right = probe(vectors, labels, training=training)
-    wrong = probe(vectors, swapped, training=training)
+    right, wrong = (
+        probe(vectors[training], of[training], vectors[~training], of[~training])
+        for of in (labels, swapped)
+    )
     assert right.tested == wrong.tested == 500
     assert wrong.accuracy == pytest.approx(1 - right.accuracy)
 

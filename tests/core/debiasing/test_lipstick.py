@@ -26,7 +26,10 @@ def test_the_most_biased_are_the_extremes_of_both_sides():
     found = most_biased(projections, 2)
     assert found.rows.tolist() == [1, 5, 2, 4]
     assert found.labels.tolist() == [0, 0, 1, 1]
-    with pytest.raises(InputError, match="3 words on one side and 3 on the other"):
+    # All of one sign, and all the same.
+    assert most_biased(projections + 5, 2).rows.tolist() == [1, 5, 2, 4]
+    assert most_biased(np.zeros(4), 2).rows.tolist() == [0, 1, 2, 3]
+    with pytest.raises(InputError, match="4 of each side cannot be taken out of 6 words"):
         most_biased(projections, 4)
 
 
@@ -48,23 +51,23 @@ def test_a_machine_finds_what_no_plane_divides():
     vectors, _ = two_sides(apart=0)
     rings = (np.linalg.norm(vectors[:, :2], axis=1) > 1.2).astype(int)
     vectors = vectors[:, :2]
-    assert svm_accuracy(vectors, rings, training=200) > 0.9
-    assert svm_accuracy(vectors, rings, training=200, kernel="linear") < 0.7
+    assert svm_accuracy(vectors, rings, train=200) > 0.9
+    assert svm_accuracy(vectors, rings, train=200, kernel="linear") < 0.7
 
 
 def test_a_machine_is_trained_on_a_part_and_tested_on_the_rest():
     vectors, labels = two_sides()
     training = np.arange(400) % 2 == 0
     told = np.where(training, labels, 1 - labels)
-    right = svm_accuracy(vectors, labels, training=training)
+    right = svm_accuracy(vectors, labels, train=training)
     assert right > 0.95
-    assert svm_accuracy(vectors, told, training=training) == pytest.approx(1 - right)
+    assert svm_accuracy(vectors, told, train=training) == pytest.approx(1 - right)
     with pytest.raises(InputError, match="400 words, and 400 to train on"):
-        svm_accuracy(vectors, labels, training=400)
+        svm_accuracy(vectors, labels, train=400)
     with pytest.raises(UsageError, match="no kernel 'cubic'"):
         svm_accuracy(vectors, labels, kernel="cubic")
     with pytest.raises(InputError, match="3 classes"):
-        svm_accuracy(vectors, np.arange(400) % 3, training=100)
+        svm_accuracy(vectors, np.arange(400) % 3, train=100)
 
 
 def test_neighbours_are_counted_as_by_brute_force():
