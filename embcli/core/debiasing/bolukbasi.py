@@ -114,7 +114,7 @@ def soft(vectors: Vectors, neutral: Vectors, basis: Vectors, *, strength: float 
     This is the optimum, not what some steps of gradient descent come to. The first term sums over
     pairs of words, the second over words: what a strength does falls with the number of words and
     with the variance of W along B. The paper's λ = .2 hardly changes the 13,784 Google News words
-    (direct bias .0660 → .0659); 1,000 takes it to .014, 100,000 to .0014.
+    (direct bias of professions .0660 → .0659); 1,000 takes it to .014, 100,000 to .0014.
 
     The problem is reduced to ``dim × dim`` by W's covariance, as in the paper, and to k columns by
     the rank of B: the minimum without the condition that X be positive semidefinite is found in

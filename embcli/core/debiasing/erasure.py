@@ -87,8 +87,9 @@ def mean_difference(vectors: Vectors, labels: NDArray[np.int64]) -> Transform:
 
     Notes
     -----
-    No linear classifier does better afterwards, on these vectors, than one that does not look at
-    them (Belrose et al. 2023, theorem 3.1). `leace` comes to the same with the least change.
+    On these vectors, no linear classifier then has a lower convex loss, such as logistic
+    regression's, than one that knows only the shares of classes (Belrose et al. 2023, theorem
+    3.1). `leace` comes to the same with the least change.
     """
     found = mean_directions(vectors, labels)
     return projection(found) if len(found) else Transform()
@@ -106,7 +107,7 @@ def mean_directions(vectors: Vectors, labels: NDArray[np.int64]) -> Floats:
 
 
 def leace(vectors: Vectors, labels: NDArray[np.int64]) -> Transform:
-    """Take out what any linear classifier could use, at the least change (LEACE).
+    """Leave linear classifiers nothing to learn of a label, at the least change (LEACE).
 
     ``x - W⁺ P W (x - mean)``, where ``W`` whitens and ``P`` projects onto the whitened
     differences between the means of classes.
@@ -129,11 +130,15 @@ def leace(vectors: Vectors, labels: NDArray[np.int64]) -> Transform:
 
     Notes
     -----
-    Of all affine maps after which the classes have one mean, this changes the vectors it was
-    fitted to least, in the mean of squares under any norm given by an inner product. What is true
-    of these vectors is nearly true of others that are like them. Vectors that were fitted to and
-    are then halved to train and test a probe give less than chance, because a difference in one
-    half is the opposite in the other: judge on vectors that were not fitted to.
+    Of all affine maps after which the classes have one mean (see `mean_difference` for what that
+    does to classifiers), this changes the vectors it was fitted to least, in the mean of squares
+    under any norm given by an inner product. A kernel machine still tells classes apart by what
+    is not linear.
+
+    What is true of these vectors is nearly true of others that are like them. But vectors that
+    were fitted to and are then divided to train and test a probe give less than chance, because a
+    difference in one part is the opposite in the other: judge on vectors that were not fitted to,
+    with a probe trained on those that were.
 
     Directions in which the vectors vary less than rounding are left as they are. The library
     concept-erasure does the same, needs torch, and shrinks covariances unless told otherwise: on

@@ -82,9 +82,9 @@ def inlp(
     The classifiers have then used up what they can learn from their own training set; another one
     that is trained on what was held out too still finds something (58 % of the most biased Google
     News words). A last round therefore takes the differences between the means of classes over all
-    vectors, at most C - 1 directions, where the paper has none: no linear classifier trained on
-    these vectors is above chance after that (see `mean_difference`). It is left out where
-    `directions` ran out, or the first classifier was at chance.
+    vectors, at most C - 1 directions, where the paper has none: from these vectors, a linear
+    classifier then learns nothing but the shares of classes (see `mean_difference`). It is left
+    out where `directions` ran out, or the first classifier was at chance.
 
     The projection is that onto the complement of all directions together, as the paper's code has
     it now; a product of the projections of single rounds is the same only where their directions

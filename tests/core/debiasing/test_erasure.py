@@ -7,7 +7,7 @@ from sklearn.metrics import log_loss
 
 from embcli.core.debiasing.erasure import leace, mean_difference, projection
 from embcli.core.debiasing.inlp import inlp
-from embcli.core.debiasing.probes import probe
+from embcli.core.debiasing.probes import probe, split
 from embcli.core.maps import Transform
 from embcli.errors import InputError
 
@@ -195,3 +195,22 @@ def test_without_a_difference_nothing_is_done():
     for fit in (leace, mean_difference):
         assert isinstance(transform := fit(twice, labels), Transform)
         assert not transform
+
+
+@pytest.mark.parametrize("fit", [leace, mean_difference])
+def test_the_subjects_of_papers_cannot_be_read_off_afterwards(shared, fit):
+    """Seven classes, and 1,433 components that are words, so that the covariance is singular."""
+    with np.load(shared / "cora" / "cora.npz") as data:
+        vectors, labels = data["X"], data["y"]
+    training = split(labels, 0.7, 0)
+
+    def told(rows, other):
+        return probe(rows[training], labels[training], rows[other], labels[other])
+
+    assert told(vectors, ~training).accuracy > 0.7
+    transform = fit(vectors[training], labels[training])
+    assert np.linalg.matrix_rank(transform.steps[0].matrix) == 1433 - 6
+    cleaned = transform.apply(vectors)
+    for other in (training, ~training):
+        result = told(cleaned, other)
+        assert result.accuracy == pytest.approx(result.chance, abs=1e-3)
