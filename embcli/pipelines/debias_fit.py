@@ -446,7 +446,7 @@ def _erased(
     plan: Plan, vectors: NDArray[np.float32], labels: NDArray[np.int64], what: str, note: Note
 ) -> _Made:
     """Fit to some vectors, measure on the others; then fit to all."""
-    from embcli.core.debiasing.erasure import probe
+    from embcli.core.debiasing.probes import probe
 
     check_sklearn(f"method {plan.chosen.name!r}")
     from sklearn.model_selection import train_test_split
@@ -476,12 +476,13 @@ def _erasing(
     plan: Plan, rows: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> tuple[Transform, dict[str, Any]]:
     from embcli.core.debiasing import erasure
+    from embcli.core.debiasing.inlp import inlp
 
     if plan.chosen.name == "mean-difference":
         return erasure.mean_difference(rows, labels), {}
     if plan.chosen.name == "leace":
         return erasure.leace(rows, labels), {}
-    found = erasure.inlp(rows, labels, directions=plan.directions, seed=plan.seed)
+    found = inlp(rows, labels, directions=plan.directions, seed=plan.seed)
     facts = {"directions": found.directions, "accuracies": list(found.accuracies)}
     return found.transform, facts | {"chance": found.chance}
 
