@@ -45,11 +45,10 @@ FIGURES = (
     Column("set", "of", wrap=True, share=2),
     Column("value", "value", right=True, show=short),
     Column("p_value", "p", right=True, show=lambda value: "" if value is None else f"{value:.2g}"),
-    Column("n", "n", right=True),
     Column("meaning", "what it says", wrap=True, share=3),
 )
 LEANINGS = (
-    Column("word", "word"),
+    Column("word", "word", share=1),
     Column("group", "side"),
     Column("projection", "projection", right=True, show=short),
     Column("neutral", "neutral"),
@@ -65,11 +64,9 @@ MEASURED = (
 )
 CHANGES = (
     Column("measure", "measure"),
-    Column("set", "of", wrap=True, share=2),
+    Column("set", "of", wrap=True, share=1),
     Column("before", "before", right=True, show=short),
     Column("after", "after", right=True, show=short),
-    Column("change", "change", right=True, show=short),
-    Column("n", "n", right=True),
     Column("verdict", "verdict", wrap=True, share=1),
 )
 APPLIED = tuple(
@@ -88,14 +85,14 @@ app = typer.Typer(
 
 def complete_method() -> list[str]:
     """Offer the methods there are."""
-    from embcli.pipelines.debias_fit import METHODS
+    from embcli.pipelines.debias_plan import METHODS
 
     return list(METHODS)
 
 
 def complete_measure() -> list[str]:
     """Offer the measures there are."""
-    from embcli.pipelines.debias_measure import MEASURES
+    from embcli.pipelines.debias_subject import MEASURES
 
     return list(MEASURES)
 
@@ -226,6 +223,11 @@ def read_bias(spec: str | None, pairs: str | None, skipped: SkippedLog) -> "Bias
     return found
 
 
+def in_short(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave the components behind the first to the other formats."""
+    return [row for row in rows if row["measure"] != "explained variance" or row["set"] == "PC1"]
+
+
 @app.command("measure", epilog=example(EXAMPLE))
 def measure(
     collection: CollectionName = COLLECTION,
@@ -256,10 +258,11 @@ def measure(
     bias of word lists (Bolukbasi et al. 2016), RIPA, WEAT with exact p-values where partitions can
     be counted, MAC, RNSB and RND; and whether the most biased records can still be told apart by
     clusters, classifiers and neighbours (Gonen & Goldberg 2019), which shows bias that a projection
-    hides rather than removes.
+    hides rather than removes. A table shows the first component alone; other formats have all, and
+    how many words each figure is made of.
     """
-    from embcli.pipelines.debias_measure import Settings, Way
     from embcli.pipelines.debias_measure import measure as measure_bias
+    from embcli.pipelines.debias_subject import Settings, Way
     from embcli.pipelines.queries import QueryOptions
 
     output = Output(format, out, quiet)
@@ -277,7 +280,7 @@ def measure(
     skipped.close()
     rows = [figure.row() for figure in figures]
     if output.format == "table":  # narrower than all of it
-        rows = [row | {"meaning": f"{row['meaning']} ({row['detail']})"} for row in rows]
+        rows = [row | {"meaning": f"{row['meaning']} ({row['detail']})"} for row in in_short(rows)]
     output.rows(rows, FIGURES, id="measure")
     raise typer.Exit(skipped.exit_code)
 
@@ -320,7 +323,7 @@ def words(
     share of the similarity of two words that is due to the direction.
     """
     from embcli.pipelines.debias_extremes import extremes
-    from embcli.pipelines.debias_measure import Way
+    from embcli.pipelines.debias_subject import Way
     from embcli.pipelines.queries import QueryOptions
 
     output = Output(format, out, quiet)
@@ -413,8 +416,8 @@ def fit(
     direct bias along the former subspace, the accuracy of a linear probe on records that were held
     out, and how much vectors change. 'embcli debias report' shows what that leaves.
     """
-    from embcli.pipelines.debias_fit import Plan
     from embcli.pipelines.debias_fit import fit as fit_map
+    from embcli.pipelines.debias_plan import Plan
     from embcli.pipelines.queries import QueryOptions
 
     output = Output(format, out, quiet)
@@ -605,11 +608,12 @@ def report(
 
     Every measure of 'embcli debias measure' on both. The subspace is found anew in either, and
     direct bias is also measured along the former one; classifiers and clusters are asked for the
-    records that were most biased before. Then what was kept: the ten nearest neighbours of every
-    record, and what --word-set, --label, --queries and --qrels ask for.
+    records that were most biased before, those held out of fitting; without --spec, the words or
+    the label that the map was fitted to decide. Then what was kept: the ten nearest neighbours of
+    every record, and what --word-set, --label, --queries and --qrels ask for.
     """
-    from embcli.pipelines.debias_measure import Settings, Way
     from embcli.pipelines.debias_report import report as report_on
+    from embcli.pipelines.debias_subject import Settings, Way
     from embcli.pipelines.queries import QueryOptions
 
     output = Output(format, out, quiet)
@@ -618,7 +622,7 @@ def report(
         found = report_on(
             before,
             after,
-            read_bias(spec, pairs, skipped),
+            read_bias(spec, pairs, skipped) if spec or pairs else None,
             Settings(
                 tuple(measures or ()), components, strictness, ddof, samples, biased, restrict, seed
             ),
@@ -637,7 +641,8 @@ def report(
             advance=advance,
         )
     skipped.close()
-    output.rows((change.row() for change in found.changes), CHANGES, id="measure")
+    rows = [change.row() for change in found.changes]
+    output.rows(in_short(rows) if output.format == "table" else rows, CHANGES, id="measure")
     output.summary(found.verdict)
     raise typer.Exit(skipped.exit_code)
 
@@ -649,7 +654,7 @@ def methods(
     quiet: Quiet = False,
 ) -> None:
     """List the ways to take a bias out, with what each takes it from."""
-    from embcli.pipelines.debias_fit import METHODS
+    from embcli.pipelines.debias_plan import METHODS
 
     rows = [
         {"name": method.name, "summary": method.summary, "takes": ", ".join(method.takes)}

@@ -11,7 +11,7 @@ from embcli.core.cosine import cosines
 from embcli.core.debiasing.subspace import indirect_bias, projections
 from embcli.errors import InputError, UsageError
 from embcli.formats.bias_spec import BiasSpec
-from embcli.pipelines.debias_measure import Settings, Way, open_subject
+from embcli.pipelines.debias_subject import Settings, Way, open_subject
 from embcli.pipelines.debias_words import Bias, neutral, some_of, texts_of
 from embcli.pipelines.pairwise import Note
 from embcli.pipelines.sides import Side

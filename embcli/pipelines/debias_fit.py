@@ -1,10 +1,8 @@
 """Fitting maps that take a bias, or a labelled attribute, out of a space."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,155 +13,16 @@ from embcli.core.debiasing.subspace import direct_bias, projections
 from embcli.core.maps import Edits, Linear, Map, Transform, Unit
 from embcli.errors import InputError, UsageError, counted
 from embcli.formats.bias_spec import BiasSpec
-from embcli.pipelines.debias_words import Bias, check_sklearn, neutral, texts_of
+from embcli.pipelines.debias_erase import Made, Row, erasing, of_label, probed
+from embcli.pipelines.debias_plan import AWAY, LABEL, METHODS, WORDS, Plan
+from embcli.pipelines.debias_words import Bias, check_sklearn, held_out, neutral, texts_of
 from embcli.pipelines.lexicon import Lexicon
 from embcli.pipelines.pairwise import Note
 from embcli.pipelines.queries import QueryOptions
 from embcli.pipelines.sides import Side
 from embcli.store import Store, StoredMap
 
-Row = dict[str, Any]
-
-WORDS, LABEL, AWAY = "words", "label", "away"
 _SAMPLE = 10_000
-_LEAST_OF_A_CLASS = 5
-_HELD_OUT = 0.2
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to take something out of a space.
-
-    Attributes
-    ----------
-    name, summary : str
-    takes : tuple of str
-        What may tell it what to take out: "words" of a spec, a "label", or texts to go "away"
-        from.
-    """
-
-    name: str
-    summary: str
-    takes: tuple[str, ...]
-
-
-METHODS = {
-    method.name: method
-    for method in (
-        Method(
-            "hard",
-            "neutralize all but specific words, equalize pairs (Bolukbasi et al. 2016)",
-            (WORDS,),
-        ),
-        Method(
-            "soft",
-            "a linear map between keeping all similarities and neutralizing (Bolukbasi et al. "
-            "2016)",
-            (WORDS,),
-        ),
-        Method(
-            "projection",
-            "take the subspace out of every vector (Bolukbasi et al. 2016, Dev & Phillips 2019)",
-            (WORDS, AWAY),
-        ),
-        Method(
-            "mean-difference",
-            "take the differences of the classes' means out (Dev & Phillips 2019)",
-            (WORDS, LABEL),
-        ),
-        Method(
-            "inlp",
-            "take out what linear classifiers find, one after the other (Ravfogel et al. 2020)",
-            (WORDS, LABEL),
-        ),
-        Method(
-            "leace",
-            "the least change after which no linear classifier finds anything (Belrose et al. "
-            "2023)",
-            (WORDS, LABEL),
-        ),
-    )
-}
-_DEFAULTS = {WORDS: "hard", LABEL: "leace", AWAY: "projection"}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to debias.
-
-    Attributes
-    ----------
-    method : str, optional
-        By default hard for words, leace for a label, projection for texts.
-    spec : BiasSpec, optional
-    label : str, optional
-        A field of the metadata.
-    away : tuple of str
-        Texts; where vectors of words were imported, words.
-    components : int
-        Of the bias subspace.
-    strength : float
-        The λ of soft.
-    directions : int, optional
-        Most that inlp takes out.
-    biased : int
-        For inlp and leace with words: so many of the most biased words of each side are the
-        two classes.
-    seed : int
-
-    Raises
-    ------
-    UsageError
-        The method is unknown or takes something else, or not exactly one of `spec`, `label` and
-        `away` is given.
-    """
-
-    method: str | None = None
-    spec: BiasSpec | None = None
-    label: str | None = None
-    away: tuple[str, ...] = ()
-    components: int = 1
-    strength: float = 0.2
-    directions: int | None = None
-    biased: int = 2500
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method not in (None, *METHODS):
-            raise UsageError(f"no method {self.method!r} (there are: {', '.join(METHODS)})")
-        given = [self.spec is not None, self.label is not None, bool(self.away)]
-        if sum(given) != 1:
-            raise UsageError(
-                "say what to take out by exactly one of --spec (or --pairs), --label and --away"
-            )
-        if self.concept not in self.chosen.takes:
-            fitting = [method.name for method in METHODS.values() if self.concept in method.takes]
-            given_as = "spec" if self.concept == WORDS else self.concept
-            raise UsageError(
-                f"method {self.method!r} does not work with --{given_as} (those that do: "
-                f"{', '.join(fitting)})"
-            )
-        if not all(text.strip() for text in self.away):
-            raise UsageError("--away: a text is empty")
-        if self.strength < 0 or not np.isfinite(self.strength):
-            raise UsageError(f"--strength is at least 0, not {self.strength:g}")
-        if min(self.components, self.biased, self.directions or 1) < 1 or self.directions == 0:
-            raise UsageError("--components, --biased and --directions are at least 1")
-
-    @property
-    def concept(self) -> str:
-        """What tells what to take out: "words", "label" or "away"."""
-        return WORDS if self.spec is not None else LABEL if self.label is not None else AWAY
-
-    @property
-    def chosen(self) -> Method:
-        """The method."""
-        return METHODS[self.method or _DEFAULTS[self.concept]]
-
-    def told(self) -> dict[str, Any]:
-        """Give what the method was told, as JSON."""
-        facts = {key: value for key, value in asdict(self).items() if key != "spec"}
-        return facts | {"method": self.chosen.name, "spec": self.spec and self.spec.name}
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,17 +38,6 @@ class Fitted:
 
     map: StoredMap
     rows: list[Row]
-
-
-@dataclass
-class _Made:
-    """What a method came to."""
-
-    transform: Transform
-    edits: Edits | None = None
-    scaled: bool = False
-    facts: dict[str, Any] = field(default_factory=dict)
-    rows: list[Row] = field(default_factory=list)
 
 
 def fit(
@@ -290,7 +138,7 @@ def _change(transform: Transform, sample: NDArray[np.float32]) -> Row:
     }  # fmt: skip
 
 
-def _of_words(plan: Plan, lexicon: Lexicon, note: Note) -> _Made:
+def _of_words(plan: Plan, lexicon: Lexicon, note: Note) -> Made:
     from embcli.core.debiasing import erasure
 
     assert plan.spec is not None
@@ -298,11 +146,11 @@ def _of_words(plan: Plan, lexicon: Lexicon, note: Note) -> _Made:
     method = plan.chosen.name
     basis = bias.subspace.basis
     if method == "projection":
-        made = _Made(erasure.projection(basis))
+        made = Made(erasure.projection(basis))
     elif method == "mean-difference":
         rows = np.concatenate([unit(row) for row in bias.sets])
         labels = np.tile(np.arange(rows.shape[0] // len(bias.sets)), len(bias.sets))
-        made = _Made(erasure.mean_difference(rows, labels))
+        made = Made(erasure.mean_difference(rows, labels))
     elif method == "hard":
         made = _hard(plan.spec, bias, lexicon, note)
     elif method == "soft":
@@ -314,7 +162,7 @@ def _of_words(plan: Plan, lexicon: Lexicon, note: Note) -> _Made:
     return made
 
 
-def _hard(spec: BiasSpec, bias: Bias, lexicon: Lexicon, note: Note) -> _Made:
+def _hard(spec: BiasSpec, bias: Bias, lexicon: Lexicon, note: Note) -> Made:
     from embcli.core.debiasing.bolukbasi import equalized
     from embcli.core.debiasing.erasure import projection
 
@@ -332,7 +180,7 @@ def _hard(spec: BiasSpec, bias: Bias, lexicon: Lexicon, note: Note) -> _Made:
         f"{counted(len(pairs), 'pair')} equalized, {counted(there, 'specific word')} left as "
         f"{'it is' if there == 1 else 'they are'}"
     )
-    return _Made(
+    return Made(
         Transform.of(Unit()).then(projection(bias.subspace.basis)),
         Edits(tuple(kept), tuple(words), made),
         scaled=True,
@@ -353,7 +201,7 @@ def _cased(pairs: Iterable[Sequence[str]], lexicon: Lexicon) -> list[tuple[str, 
     return found
 
 
-def _soft(plan: Plan, bias: Bias, lexicon: Lexicon) -> _Made:
+def _soft(plan: Plan, bias: Bias, lexicon: Lexicon) -> Made:
     from embcli.core.debiasing.bolukbasi import soft
 
     assert plan.spec is not None
@@ -361,13 +209,15 @@ def _soft(plan: Plan, bias: Bias, lexicon: Lexicon) -> _Made:
     vectors = unit(side.vectors).astype(np.float32)
     rows = neutral(plan.spec, texts_of(side))
     transform = soft(vectors, vectors[rows], bias.subspace.basis, strength=plan.strength)
-    return _Made(Transform.of(Unit()).then(transform), facts={"neutral": len(rows)})
+    return Made(Transform.of(Unit()).then(transform), facts={"neutral": len(rows)})
 
 
-def _of_most_biased(plan: Plan, bias: Bias, lexicon: Lexicon, note: Note) -> _Made:
+def _of_most_biased(plan: Plan, bias: Bias, lexicon: Lexicon, note: Note) -> Made:
+    """Fit to the most biased records but those held out, on which it is measured."""
     from embcli.core.debiasing.lipstick import most_biased
 
     assert plan.spec is not None
+    check_sklearn(f"method {plan.chosen.name!r}")
     side = Side.load(lexicon.collection)
     rows = neutral(plan.spec, texts_of(side))
     along = projections(side.vectors[rows], bias.subspace.basis)[:, 0]
@@ -375,119 +225,14 @@ def _of_most_biased(plan: Plan, bias: Bias, lexicon: Lexicon, note: Note) -> _Ma
     if each < plan.biased:
         note(f"{each:,} records of each side, rather than {plan.biased:,}: there are no more")
     chosen, labels = most_biased(along, each)
-    return _erased(plan, side.vectors[rows[chosen]], labels, "most biased", note)
+    held = held_out([side.ids[row] for row in rows[chosen]])
+    vectors = unit(side.vectors[rows[chosen]]).astype(np.float32)
+    transform, facts = erasing(plan, vectors[~held], labels[~held], note)
+    measured = probed(plan, transform, vectors, labels, held, f"{each:,} most biased a side")
+    return Made(Transform.of(Unit()).then(transform), facts=facts, rows=measured)
 
 
-def _of_label(plan: Plan, lexicon: Lexicon, note: Note) -> _Made:
-    assert plan.label is not None
-    side = Side.load(lexicon.collection, note)
-    rows, labels, names = labelled(side, plan.label, note)
-    vectors = side.vectors if len(rows) == len(side.vectors) else side.vectors[rows]
-    made = _erased(plan, vectors, labels, plan.label, note)
-    sizes = np.bincount(labels).tolist()
-    made.facts |= {"label": plan.label, "classes": dict(zip(map(str, names), sizes, strict=True))}
-    return made
-
-
-def labelled(
-    side: Side, label: str, note: Note
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str | float]]:
-    """Find the records with a label, and number the classes.
-
-    Parameters
-    ----------
-    side : Side
-    label : str
-        A field of the metadata.
-    note : callable
-        Told of records and classes that are left out.
-
-    Returns
-    -------
-    rows : int64 array, shape (n,)
-    labels : int64 array, shape (n,)
-    names : list
-        Of the classes.
-
-    Raises
-    ------
-    InputError
-        No record has it, or there are fewer than two classes of five records.
-    """
-    values = side.collection.values(label)
-    if not values:
-        there = ", ".join(list(side.collection.field_counts())[:8]) or "none"
-        raise InputError(
-            f"no record of collection {side.name!r} has a field {label!r} (fields: {there})"
-        )
-    counts = Counter(values.values())
-    names = sorted((name for name in counts if counts[name] >= _LEAST_OF_A_CLASS), key=str)
-    small = len(counts) - len(names)
-    if len(names) < 2:
-        raise InputError(
-            f"field {label!r} has {len(names)} of {counted(len(counts), 'value')} in at least "
-            f"{_LEAST_OF_A_CLASS} records: two classes are needed"
-        )
-    number = {name: place for place, name in enumerate(names)}
-    number_of = {key: number.get(value, -1) for key, value in values.items()}
-    labels = np.array([number_of.get(key, -1) for key in side.keys.tolist()], np.int64)
-    rows = np.flatnonzero(labels >= 0)
-    if small:
-        note(
-            f"left out: {counted(small, 'value')} of {label!r} in fewer than "
-            f"{_LEAST_OF_A_CLASS} records each"
-        )
-    if len(rows) < len(side.keys):
-        note(f"{len(rows):,} of {counted(len(side.keys), 'record')} are of a class of {label!r}")
-    return rows, labels[rows], names
-
-
-def _erased(
-    plan: Plan, vectors: NDArray[np.float32], labels: NDArray[np.int64], what: str, note: Note
-) -> _Made:
-    """Fit to some vectors, measure on the others; then fit to all."""
-    from embcli.core.debiasing.probes import probe
-
-    check_sklearn(f"method {plan.chosen.name!r}")
-    from sklearn.model_selection import train_test_split
-
-    rows = unit(vectors).astype(np.float32)
-    known, held = train_test_split(
-        np.arange(len(labels)), test_size=_HELD_OUT, stratify=labels, random_state=plan.seed
-    )
-    trial, _ = _erasing(plan, rows[known], labels[known])
-    before = probe(rows[known], labels[known], rows[held], labels[held], seed=plan.seed)
-    after = probe(
-        trial.apply(rows[known]), labels[known], trial.apply(rows[held]), labels[held],
-        seed=plan.seed,
-    )  # fmt: skip
-    transform, facts = _erasing(plan, rows, labels)
-    if "accuracies" in facts:
-        note(f"inlp took {counted(facts['directions'], 'direction')} out")
-    measured = {
-        "measure": "linear probe accuracy, held out", "set": what,
-        "before": before.accuracy, "after": after.accuracy, "n": len(held),
-        "chance": before.chance,
-    }  # fmt: skip
-    return _Made(Transform.of(Unit()).then(transform), facts=facts, rows=[measured])
-
-
-def _erasing(
-    plan: Plan, rows: NDArray[np.float32], labels: NDArray[np.int64]
-) -> tuple[Transform, dict[str, Any]]:
-    from embcli.core.debiasing import erasure
-    from embcli.core.debiasing.inlp import inlp
-
-    if plan.chosen.name == "mean-difference":
-        return erasure.mean_difference(rows, labels), {}
-    if plan.chosen.name == "leace":
-        return erasure.leace(rows, labels), {}
-    found = inlp(rows, labels, directions=plan.directions, seed=plan.seed)
-    facts = {"directions": found.directions, "accuracies": list(found.accuracies)}
-    return found.transform, facts | {"chance": found.chance}
-
-
-def _away(plan: Plan, lexicon: Lexicon, note: Note) -> _Made:
+def _away(plan: Plan, lexicon: Lexicon, note: Note) -> Made:
     from embcli.core.debiasing.erasure import projection
 
     if missing := lexicon.missing(plan.away):
@@ -503,10 +248,10 @@ def _away(plan: Plan, lexicon: Lexicon, note: Note) -> _Made:
     (linear,) = transform.steps
     assert isinstance(linear, Linear)
     rank = round(float(len(linear.matrix) - np.trace(linear.matrix)))
-    return _Made(transform, facts={"away": list(plan.away), "directions": rank})
+    return Made(transform, facts={"away": list(plan.away), "directions": rank})
 
 
-def _direct_bias(spec: BiasSpec, bias: Bias, lexicon: Lexicon, made: _Made) -> list[Row]:
+def _direct_bias(spec: BiasSpec, bias: Bias, lexicon: Lexicon, made: Made) -> list[Row]:
     rows = []
     for words in spec.words:
         names = [words.words[row] for row in neutral(spec, words.words)]
@@ -526,8 +271,8 @@ def _direct_bias(spec: BiasSpec, bias: Bias, lexicon: Lexicon, made: _Made) -> l
     return rows
 
 
-_FITTERS: Mapping[str, Callable[[Plan, Lexicon, Note], _Made]] = {
+_FITTERS: Mapping[str, Callable[[Plan, Lexicon, Note], Made]] = {
     WORDS: _of_words,
-    LABEL: _of_label,
+    LABEL: of_label,
     AWAY: _away,
 }

@@ -107,7 +107,7 @@ def measure_kept(
     if label is not None and find_spec("sklearn") is None:
         raise ModelError(
             "a linear probe takes scikit-learn, which is not installed",
-            hint="pip install scikit-learn",
+            hint="pip install 'embcli[debias]'",
         )
     # What may take long comes last, when nothing is left that could be wrong with a file.
     rows = _words(words, (before, after), db, ignore_case, problem, note) if words else []

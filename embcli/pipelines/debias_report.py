@@ -11,28 +11,24 @@ from embcli.config import DEFAULT_DB
 from embcli.core.debiasing.subspace import direct_bias, projections
 from embcli.errors import UsageError
 from embcli.formats import Problem
-from embcli.formats.bias_spec import BiasSpec
+from embcli.formats.bias_spec import BiasSpec, read_spec, specs
+from embcli.pipelines.debias_erase import HELD_OUT_SVM
 from embcli.pipelines.debias_kept import measure_kept
-from embcli.pipelines.debias_measure import (
-    Figure,
-    Settings,
-    Subject,
-    Way,
-    figures,
-    most_biased,
-    once,
-    open_subject,
-    possible,
-)
+from embcli.pipelines.debias_lipstick import most_biased
+from embcli.pipelines.debias_measure import figures, possible
+from embcli.pipelines.debias_plan import METHODS
+from embcli.pipelines.debias_subject import Figure, Settings, Subject, Way, once, open_subject
 from embcli.pipelines.debias_words import Bias, neutral
 from embcli.pipelines.pairwise import Advance, Note
+from embcli.store import Store
 
 # Below this, what is left along a direction is rounding.
 _ROUNDING = 1e-6
 _SIGNIFICANT = 0.05
 # Of what is to be kept, so much is no loss worth the name.
 _KEPT = 0.005
-FORMER = "direct bias, former subspace"
+_DEFAULT = "gender"
+FORMER = "direct bias, former"
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ class Report:
 def report(
     before: str,
     after: str,
-    spec: BiasSpec,
+    spec: BiasSpec | None = None,
     settings: Settings | None = None,
     way: Way | None = None,
     *,
@@ -100,7 +96,9 @@ def report(
     ----------
     before, after : str
         Collections with the same records, the second one with what became of their vectors.
-    spec : BiasSpec
+    spec : BiasSpec, optional
+        By default what the map that made `after` was fitted to, or no words at all if that was a
+        label or some texts; "gender" if it is not known.
     settings : Settings, optional
     way : Way, optional
     kept : mapping, optional
@@ -127,6 +125,62 @@ def report(
     settings, way, note = settings or Settings(), way or Way(), once(note)
     if before == after:
         raise UsageError("BEFORE and AFTER are one collection: name two")
+    fitted = _fitted(after, db)
+    if spec is None:
+        spec = _spec_of(fitted)
+    changes = _held_out(fitted)
+    if spec is not None:
+        changes += _of_spec(before, after, spec, settings, way, figure, db, note)
+    elif figure is not None:
+        raise UsageError("--figure draws words along a direction: name a --spec")
+    rows = measure_kept(
+        before, after, **(kept or {}), ignore_case=way.ignore_case, options=way.options,
+        seed=settings.seed, db=db, note=note, problem=problem, advance=advance,
+    )  # fmt: skip
+    label = fitted.get("label")
+    changes += [_kept(row, "erased" if row["set"] == label else None) for row in rows]
+    return Report(changes, _summed_up(changes))
+
+
+def _fitted(collection: str, db: str | os.PathLike[str]) -> dict[str, Any]:
+    """Tell how the map was fitted that made a collection; nothing if it is not here."""
+    with Store(db, readonly=True) as store:
+        map = store.maps.of_space(store.collection(collection).recipe)
+    if map is None or map.method not in METHODS:
+        return {}
+    return {**map.fit.get("options", {}), "measured": map.fit.get("measured", [])}
+
+
+def _spec_of(fitted: Mapping[str, Any]) -> BiasSpec | None:
+    if fitted and fitted.get("spec") is None:
+        return None
+    name = fitted.get("spec", _DEFAULT)
+    return read_spec(name if name in specs() else _DEFAULT)
+
+
+def _held_out(fitted: Mapping[str, Any]) -> list[Change]:
+    """Show what was measured, when the map was fitted, on records that it was not fitted to."""
+    return [
+        Change(
+            "bias", row["measure"], row["set"], row["before"], row["after"],
+            _difference(row["before"], row["after"]), None, None, row["n"],
+            _told_apart(row["after"], row["n"], row["chance"]),
+        )
+        for row in fitted.get("measured", ()) if "chance" in row
+    ]  # fmt: skip
+
+
+def _of_spec(
+    before: str,
+    after: str,
+    spec: BiasSpec,
+    settings: Settings,
+    way: Way,
+    figure: str | os.PathLike[str] | None,
+    db: str | os.PathLike[str],
+    note: Note,
+) -> list[Change]:
+    """Measure both by the words of a spec."""
     with ExitStack() as stack:
         first, second = (
             stack.enter_context(open_subject(name, spec, settings, way, db=db, note=note))
@@ -137,12 +191,7 @@ def report(
         changes = [*_along_former(first, second), *_paired(*made)]
         if figure is not None:
             _draw(first, second, Path(figure))
-    rows = measure_kept(
-        before, after, **(kept or {}), ignore_case=way.ignore_case, options=way.options,
-        seed=settings.seed, db=db, note=note, problem=problem, advance=advance,
-    )  # fmt: skip
-    changes += map(_kept, rows)
-    return Report(changes, _summed_up(changes))
+    return changes
 
 
 def _paired(before: Sequence[Figure], after: Sequence[Figure]) -> Iterator[Change]:
@@ -188,7 +237,10 @@ def _verdict(before: Figure, after: Figure) -> str:
         return _told_apart(now, after.n)
     if before.measure == "WEAT effect size":
         words = _fall(was, now) if was * now >= 0 else "turned to the other side"
-        if after.p_value is not None and after.p_value < _SIGNIFICANT:
+        # The test is one-sided: a p near 1 is significant on the other side.
+        if after.p_value is not None and (after.p_value if now >= 0 else 1 - after.p_value) < (
+            _SIGNIFICANT
+        ):
             words += ", significant"
         return words
     if before.measure == "explained variance":
@@ -207,22 +259,23 @@ def _fall(before: float, after: float) -> str:
     return "falls" if now < was else "rises"
 
 
-def _told_apart(share: float, n: int) -> str:
-    # Three standard errors of a fair coin: beyond, it is hardly chance.
-    chance = 0.5 + 3 * 0.5 / max(n, 1) ** 0.5
-    if share <= chance:
+def _told_apart(share: float, n: int, chance: float = 0.5) -> str:
+    # Beyond three standard errors it is hardly chance.
+    if share <= chance + 3 * (chance * (1 - chance) / max(n, 1)) ** 0.5:
         return "at chance"
-    return f"{'much' if share > 0.75 else 'something'} remains: {share:.0%} told apart"
+    much = share > (1 + chance) / 2
+    return f"{'much' if much else 'something'} remains: {share:.0%} told apart"
 
 
-def _kept(row: dict[str, Any]) -> Change:
+def _kept(row: dict[str, Any], verdict: str | None = None) -> Change:
     change = row["change"]
-    verdict = ""
-    if change is not None and not row["measure"].startswith("overlap"):
+    if verdict is not None:
+        verdict = "erased, from these very records"
+    elif change is not None and not row["measure"].startswith("overlap"):
         verdict = "lost" if change < -_KEPT else "gained" if change > _KEPT else "kept"
     return Change(
         "kept", row["measure"], row["set"], row["before"], row["after"], change, None, None,
-        row["n"], verdict,
+        row["n"], verdict or "",
     )  # fmt: skip
 
 
@@ -236,14 +289,13 @@ def _summed_up(changes: Sequence[Change]) -> str:
     tests = sum(c.measure == "WEAT effect size" for c in changes)
     if tests:
         parts.append(f"{rising} of {tests} WEAT effect sizes rose")
-    svm = by_measure.get("SVM accuracy")
+    svm = by_measure.get("SVM accuracy") or by_measure.get(HELD_OUT_SVM)
     if svm is not None and svm.before is not None and svm.after is not None:
         parts.append(
-            f"an SVM tells formerly biased records apart in {svm.after:.1%} "
-            f"(before: {svm.before:.1%}), so "
-            + ("much of the bias is still there" if svm.verdict.startswith("much") else
-               "some of it is still there" if "remains" in svm.verdict else
-               "it finds no more of it")
+            f"an SVM still tells {svm.after:.1%} of the records apart (before: {svm.before:.1%}), "
+            + ("so much of it is still there" if svm.verdict.startswith("much") else
+               "so some of it is still there" if "remains" in svm.verdict else
+               "which is chance")
         )  # fmt: skip
     return "; ".join(parts)
 
@@ -260,8 +312,8 @@ def _draw(first: Subject, second: Subject, path: Path) -> None:
     other = bias if same else Bias.of(spec, second.lexicon, 1, lambda message: None)
     found, vectors = first.lexicon.find(words)
     along = projections(vectors, bias.subspace.basis)[:, 0]
-    later = projections(second.lexicon.find(words)[1], other.subspace.basis)[:, 0]
+    later = projections(second.lexicon.find(found)[1], other.subspace.basis)[:, 0]
     projection_figure(
         found, along, later, path, title=f"{spec.words[0].name} along the {spec.name} direction",
-        positive=bias.groups[0], negative=bias.groups[1],
+        positive=bias.groups[0], negative=bias.groups[1], force=True, note=first.note,
     )  # fmt: skip

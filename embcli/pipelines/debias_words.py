@@ -1,5 +1,6 @@
 """What a spec of a bias comes to in the space of a collection."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,15 @@ def neutral(spec: BiasSpec, texts: Sequence[str]) -> NDArray[np.int64]:
 def texts_of(side: Side) -> list[str]:
     """Give the text of every row, or its id where it has none, as imported words have."""
     return [record.text or record.id for record in side.collection.records()]
+
+
+def held_out(ids: Sequence[str]) -> NDArray[np.bool_]:
+    """Choose the records, a fifth by the hash of their ids, that no map is fitted to, shape (n,).
+
+    What was fitted to a record says of it what it should; only of others does it show what it did.
+    """
+    digests = [hashlib.blake2b(id.encode(), digest_size=4).digest() for id in ids]
+    return np.array([int.from_bytes(digest, "little") % 5 == 0 for digest in digests], np.bool_)
 
 
 def check_sklearn(what: str) -> None:

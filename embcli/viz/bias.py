@@ -94,7 +94,7 @@ def projection_figure(
         from matplotlib import style
     except ImportError as error:
         raise ModelError(
-            "figures take Matplotlib, which is not installed", hint="pip install matplotlib"
+            "figures take Matplotlib, which is not installed", hint="pip install 'embcli[debias]'"
         ) from error
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with (

@@ -113,9 +113,9 @@ def svm_accuracy(
     vectors : float array, shape (n, dim)
         As they are. scikit-learn's defaults: C = 1, the width of the kernel that of the variance.
     labels : int64 array, shape (n,)
-        Two classes.
+        Two classes or more.
     train : int or bool array, shape (n,)
-        How many to train on, as large a share of either side; or which.
+        How many to train on, as large a share of every class; or which.
     kernel : str
         "rbf" (the paper's) or "linear".
     seed : int
@@ -129,7 +129,7 @@ def svm_accuracy(
     Raises
     ------
     InputError
-        There are not two classes, or too few vectors.
+        There is one class, or there are too few vectors.
     UsageError
         There is no such kernel.
 
@@ -142,7 +142,7 @@ def svm_accuracy(
 
     if kernel not in KERNELS:
         raise UsageError(f"no kernel {kernel!r} (there are: {', '.join(KERNELS)})")
-    numbers = _two(vectors, labels)
+    numbers = class_numbers(vectors, labels)
     if isinstance(train, int):
         if not 2 <= train < len(numbers):
             raise InputError(
