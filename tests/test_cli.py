@@ -94,6 +94,10 @@ def test_every_example_runs(run, stored, path, request):
         request.getfixturevalue("aligned")
     if path == ("align", "fit"):
         run("maps", "rm", "upgrade", "--yes")
+    if path in (("debias", "apply"), ("debias", "report")):
+        assert run("debias", "fit", "--name", "fair", "--spec", "gender").code == 0
+    if path == ("debias", "report"):
+        assert run("debias", "apply", "fair", "--to", "unbiased").code == 0
     words = shlex.split(EXAMPLES[path])
     assert words[: len(path) + 1] == ["embcli", *path]
     result = run(*words[1:])

@@ -119,8 +119,12 @@ def measure_kept(
         shared = _shared(*sides, note)
         a, b = (_vectors(side, own) for side, own in zip(sides, shared, strict=True))
         classes = [] if label is None else _classes(sides[0], label, shared[0], a, b, seed, note)
-        overlap = _overlap(a, b, neighbours, sample, seed, note, advance)
-    return [*rows, overlap, *classes, *found]
+        overlap = []
+        if len(a) > neighbours:
+            overlap.append(_overlap(a, b, neighbours, sample, seed, note, advance))
+        else:
+            note(f"neighbours are not compared: both have only {counted(len(a), 'record')}")
+    return [*rows, *overlap, *classes, *found]
 
 
 def _row(measure: str, set: str, before: float | None, after: float | None, n: int) -> Row:
