@@ -231,7 +231,7 @@ def votes(theirs: Ints, cosines: NDArray[np.floating], classes: int) -> Floats:
     ballots = (1 + 5e-4 / k * (1 + cosines.astype(np.float64))) / k
     places = theirs + classes * np.arange(m)[:, None]
     scores = np.bincount(places.ravel(), ballots.ravel(), m * classes)
-    return scores.reshape(m, classes)
+    return np.asarray(scores, np.float64).reshape(m, classes)
 
 
 def silhouette(vectors: Vectors, labels: Ints) -> Silhouette:

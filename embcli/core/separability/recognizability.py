@@ -19,6 +19,8 @@ Vectors = NDArray[np.floating]
 
 # Lengths that differ by less are those of vectors scaled to one length, and rounded.
 _EQUAL = 1e-3
+# The share of neighbours that no class exceeds where all classes meet.
+_MIXED = 0.2
 
 
 class Recognizability(NamedTuple):
@@ -52,7 +54,7 @@ class Unrecognizable(NamedTuple):
     rows : int64 array, shape (m,)
         In rising order; there may be none.
     rule : str
-        Why: "norm" or "noise", as `unrecognizable` explains.
+        Why: "norm", "mixed" or "noise", as `unrecognizable` explains.
     """
 
     rows: Ints
@@ -132,21 +134,26 @@ def recognizability(
 
 
 def unrecognizable(
-    vectors: Vectors, near: Neighbourhood, *, beyond: float = OUTLYING
+    vectors: Vectors, near: Neighbourhood, classes: int, *, beyond: float = OUTLYING
 ) -> Unrecognizable:
     """Guess which records are unrecognizable, for want of any that are known to be.
 
     Where the lengths of vectors differ ("norm"), those that are unusually short: their length is
-    more than `beyond` robust standard deviations below the median. Where all have one length
-    ("noise"), those that lie apart from everything: the mean distance to their k nearest is as
-    far above its median. The unit is that of `embcli.core.separability.neighbourhood.outliers`.
+    more than `beyond` robust standard deviations below the median. Where all have one length and
+    there are at least 10 classes ("mixed"), those that lie where all classes meet: none of their
+    neighbours is of their class, and no class has more than a fifth of them. With fewer classes,
+    or fewer than 5 neighbours ("noise"), those that lie apart from everything: the mean distance
+    to their k nearest is more than `beyond` robust standard deviations above the median.
 
     Parameters
     ----------
     vectors : float array, shape (n, dim)
     near : Neighbourhood
-        Of these vectors; if of a sample, noise is looked for in the sample only.
+        Of these vectors; if of a sample, they are looked for in the sample only, but for "norm".
+    classes : int
+        How many there are.
     beyond : float
+        In the unit of `embcli.core.separability.neighbourhood.outliers`.
 
     Returns
     -------
@@ -159,9 +166,16 @@ def unrecognizable(
 
     Notes
     -----
-    Networks for faces give unrecognizable pictures short vectors and put them together; whether
-    a space of texts does is not known beforehand, so the records should be looked at. Lengths
-    count as different if they do by more than a thousandth.
+    Faces that cannot be recognized lie together whoever they are of, and so do texts whose
+    characters are shuffled (of 3,080 questions in 77 classes, 200 of them shuffled: 160 are
+    picked, 158 rightly, where "noise" picks 11 and 3; all-MiniLM-L6-v2). It is a guess all the
+    same: what is picked should be looked at. Lengths count as different if they do by more than a
+    thousandth.
+
+    References
+    ----------
+    Deng et al., as of `recognizability`, who take the greatest cluster of pictures of unknown
+    persons. The rules here are our own.
     """
     check_vectors(vectors)
     lengths = np.concatenate(
@@ -173,6 +187,9 @@ def unrecognizable(
     if lengths.max() - lengths.min() > _EQUAL * lengths.mean():
         below = robust_z(lengths / np.median(lengths)) < -beyond
         return Unrecognizable(np.flatnonzero(below), "norm")
+    if classes >= 2 / _MIXED and near.k >= 1 / _MIXED:
+        mixed = (near.disagreement == 1) & (near.support <= _MIXED)
+        return Unrecognizable(near.rows[mixed], "mixed")
     return Unrecognizable(near.rows[robust_z(near.distance) > beyond], "noise")
 
 

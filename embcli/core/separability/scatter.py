@@ -174,9 +174,7 @@ def fisher(found: Scatter, *, shrinkage: float | None = None) -> Fisher:
     O. Ledoit, M. Wolf. A well-conditioned estimator for large-dimensional covariance matrices.
     Journal of Multivariate Analysis 2004.
     """
-    delta = _shrinkage(found) if shrinkage is None else shrinkage
-    if not 0 <= delta <= 1:
-        raise InputError(f"shrinkage is {delta:g}: it must be between 0 and 1")
+    delta = _shrinkage(found, shrinkage)
     between, within = float(np.square(found.weighted).sum()), float(found.traces.sum())
     if between == within == 0:
         raise InputError("all vectors are equal: there is no ratio of variances")
@@ -221,7 +219,7 @@ def davies_bouldin(found: Scatter) -> float:
     widths = found.spreads[:, None] + found.spreads
     ratios = np.divide(widths, apart, out=np.full_like(apart, np.inf), where=apart > 0)
     np.fill_diagonal(ratios, -np.inf)
-    return float(ratios.max(axis=1).mean())
+    return float(np.mean(ratios.max(axis=1)))
 
 
 def pair_fisher(found: Scatter) -> Floats:
@@ -279,9 +277,10 @@ def pair_mahalanobis(found: Scatter, *, shrinkage: float | None = None) -> Float
     classes = len(found.sizes)
     if not found.traces.any():
         return np.where(np.eye(classes, dtype=bool), 0, np.inf)
-    delta = _shrinkage(found) if shrinkage is None else shrinkage
+    delta = _shrinkage(found, shrinkage)
     root = _root(found.within / found.sizes.sum(), delta)
-    return _apart(np.linalg.solve(root, (found.means - found.mean).T).T)
+    whitened = np.linalg.solve(root, (found.means - found.mean).T)
+    return _apart(np.asarray(whitened.T, np.float64))
 
 
 def neural_collapse(found: Scatter) -> NeuralCollapse:
@@ -326,12 +325,17 @@ def neural_collapse(found: Scatter) -> NeuralCollapse:
     )
 
 
-def _shrinkage(found: Scatter) -> float:
-    """Choose how much to shrink the covariance within classes, as Ledoit and Wolf do."""
+def _shrinkage(found: Scatter, wanted: float | None) -> float:
+    """Choose how much to shrink the covariance within classes, by default as Ledoit and Wolf do."""
+    if wanted is not None:
+        if not 0 <= wanted <= 1:
+            raise InputError(f"shrinkage is {wanted:g}: it must be between 0 and 1")
+        return wanted
     n, dim = int(found.sizes.sum()), found.means.shape[1]
     covariance = found.within / n
-    apart = float(np.square(covariance).sum()) - float(np.trace(covariance)) ** 2 / dim
-    noise = (found.fourth / n - float(np.square(covariance).sum())) / n
+    square = float(np.square(covariance).sum())
+    apart = square - float(np.trace(covariance)) ** 2 / dim
+    noise = (found.fourth / n - square) / n
     if apart <= 0:
         return 1.0
     return max(min(noise / apart, 1.0), 0.0)
