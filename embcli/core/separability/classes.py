@@ -15,6 +15,8 @@ Vectors = NDArray[np.floating]
 # How many rows are looked at as float64 at once.
 ROWS = 4096
 FEWEST = 3
+# Mean distances, of 1 less the cosine, below this are 0 but for the rounding of float64.
+ROUNDING = 1e-12
 _NAMED = 10
 
 

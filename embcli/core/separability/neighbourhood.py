@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from embcli.core.cosine import unit, unit32
 from embcli.core.neighbours import Neighbours, greatest
-from embcli.core.separability.classes import ROWS, class_sizes, class_sums
+from embcli.core.separability.classes import ROUNDING, ROWS, class_sizes, class_sums
 from embcli.errors import InputError
 
 Floats = NDArray[np.float64]
@@ -275,9 +275,11 @@ def silhouette(vectors: Vectors, labels: Ints) -> Silhouette:
         own = labels[start : start + ROWS]
         here = np.arange(len(own))
         distances = sizes - unit(vectors[start : start + ROWS]) @ sums.T
-        # To itself the distance is 0; what rounding makes of 0 is not below it.
-        inside = np.maximum(distances[here, own], 0) / (sizes[own] - 1)
-        distances = np.maximum(distances, 0) / sizes
+        # To itself the distance is 0.
+        inside = distances[here, own] / (sizes[own] - 1)
+        inside[inside < ROUNDING] = 0
+        distances /= sizes
+        distances[distances < ROUNDING] = 0
         distances[here, own] = np.inf
         nearest[start : start + ROWS] = distances.argmin(axis=1)
         outside = distances.min(axis=1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.cosine import unit
-from embcli.core.separability.classes import ROWS, check_vectors, class_sizes, class_sums
+from embcli.core.separability.classes import ROUNDING, ROWS, check_vectors, class_sizes, class_sums
 from embcli.core.separability.neighbourhood import OUTLYING, Neighbourhood, robust_z
 from embcli.errors import InputError, counted
 
@@ -206,5 +206,7 @@ def _centre(vectors: Vectors, dim: int) -> Floats:
 
 
 def _distance(cosines: Floats) -> Floats:
-    """Give 1 less the cosine, and never less than 0 for rounding."""
-    return np.maximum(1 - cosines, 0.0)
+    """Give 1 less the cosine; 0 for what is only rounding."""
+    distances = 1 - cosines
+    distances[distances < ROUNDING] = 0
+    return distances

@@ -331,10 +331,10 @@ def _shrinkage(found: Scatter, wanted: float | None) -> float:
         if not 0 <= wanted <= 1:
             raise InputError(f"shrinkage is {wanted:g}: it must be between 0 and 1")
         return wanted
-    n, dim = int(found.sizes.sum()), found.means.shape[1]
+    n, dim = int(found.sizes.sum()), len(found.within)
     covariance = found.within / n
-    square = float(np.square(covariance).sum())
-    apart = square - float(np.trace(covariance)) ** 2 / dim
+    square, trace = float(np.square(covariance).sum()), float(np.trace(covariance))
+    apart = square - trace * trace / dim
     noise = (found.fourth / n - square) / n
     if apart <= 0:
         return 1.0
