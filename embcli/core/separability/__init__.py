@@ -1,0 +1,1 @@
+"""How well classes can be told apart in a space, with their labels and without."""
