@@ -121,7 +121,8 @@ class _Near:
         if self._count == len(self._unit):
             return np.full(len(cosines), np.inf)
         # Where fewer are outside of the component than are listed, this is infinite.
-        return 2 - 2 * cosines.min(axis=1).astype(np.float64) - _SLACK
+        bound: Floats = 2 - 2 * cosines.min(axis=1).astype(np.float64) - _SLACK
+        return bound
 
 
 def _joined(near: _Near, labels: Ints, count: int) -> tuple[Ints, Floats]:
