@@ -161,9 +161,10 @@ def two_nn(
 
     Notes
     -----
-    Copies are left out, which have no ratio. Far below the true value where that is above about
-    10 and n is some thousands, as of any estimator from nearest neighbours: read it as a lower
-    bound. The last of n ranks has no logarithm, and is always left out. O(m² · dim).
+    Copies are left out, which have no ratio. It falls short where there are many dimensions and
+    not very many more vectors (of 5,000 Gaussian vectors: 9.8 of 10, 18 of 20, 52 of 100): read
+    it as a lower bound there, and compare samples of one size. The last of n ranks has no
+    logarithm, and is always left out. O(m² · dim).
 
     References
     ----------

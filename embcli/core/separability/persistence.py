@@ -15,6 +15,9 @@ from embcli.core.separability.vectors import (
 )
 from embcli.errors import InputError
 
+# Copies at other lengths may be so far apart, in float32.
+_ROUNDING = 1e-6
+
 
 class Persistence(NamedTuple):
     """The 0-dimensional persistent homology of a set of directions.
@@ -112,7 +115,7 @@ def persistence(vectors: Vectors, *, sample: int = SAMPLE, seed: int = 0) -> Per
     tree = spanning_tree(vectors[rows])
     times, n = tree.lengths, len(rows)
     largest, total = float(times[-1]), float(times.sum())
-    if not largest:
+    if largest < _ROUNDING:
         raise InputError("all vectors have the same direction: there is nothing to tell apart")
     shares = times[times > 0] / total
     entropy = float(-(shares * np.log(shares)).sum() / np.log(n - 1))
