@@ -139,6 +139,10 @@ class Output:
             name = "the results" if self._out is None else self._out
             raise UsageError(f"cannot write {name} ({error.strerror})") from error
 
+    def flush(self) -> None:
+        """Let what was written so far be read."""
+        sys.stdout.flush()
+
     def note(self, message: str) -> None:
         """Say something worth knowing."""
         if not self.quiet:

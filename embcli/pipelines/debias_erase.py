@@ -1,6 +1,5 @@
 """Taking out what classifiers find: fitting to some records, and measuring on others."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,12 +8,13 @@ from numpy.typing import NDArray
 
 from embcli.core.cosine import unit
 from embcli.core.maps import Edits, Transform, Unit
-from embcli.errors import InputError, counted
+from embcli.errors import counted
 from embcli.pipelines.debias_plan import Plan
 from embcli.pipelines.debias_words import check_sklearn
 from embcli.pipelines.lexicon import Lexicon
 from embcli.pipelines.pairwise import Note
 from embcli.pipelines.sides import Side
+from embcli.pipelines.space import label_by_field
 
 Row = dict[str, Any]
 
@@ -39,65 +39,13 @@ def of_label(plan: Plan, lexicon: Lexicon, note: Note) -> Made:
     """Fit to the values of a metadata field."""
     assert plan.label is not None
     side = Side.load(lexicon.collection, note)
-    rows, labels, names = labelled(side, plan.label, note)
-    vectors = side.vectors if len(rows) == len(side.vectors) else side.vectors[rows]
-    made = _erased(plan, vectors, labels, plan.label, note)
-    sizes = np.bincount(labels).tolist()
-    made.facts |= {"label": plan.label, "classes": dict(zip(map(str, names), sizes, strict=True))}
+    labels = label_by_field(side, plan.label, _LEAST_OF_A_CLASS, note)
+    every = len(labels.rows) == len(side.vectors)
+    vectors = side.vectors if every else side.vectors[labels.rows]
+    made = _erased(plan, vectors, labels.classes, plan.label, note)
+    sizes = np.bincount(labels.classes).tolist()
+    made.facts |= {"label": plan.label, "classes": dict(zip(labels.names, sizes, strict=True))}
     return made
-
-
-def labelled(
-    side: Side, label: str, note: Note
-) -> tuple[NDArray[np.int64], NDArray[np.int64], list[str | float]]:
-    """Find the records with a label, and number the classes.
-
-    Parameters
-    ----------
-    side : Side
-    label : str
-        A field of the metadata.
-    note : callable
-        Told of records and classes that are left out.
-
-    Returns
-    -------
-    rows : int64 array, shape (n,)
-    labels : int64 array, shape (n,)
-    names : list
-        Of the classes.
-
-    Raises
-    ------
-    InputError
-        No record has it, or there are fewer than two classes of five records.
-    """
-    values = side.collection.values(label)
-    if not values:
-        there = ", ".join(list(side.collection.field_counts())[:8]) or "none"
-        raise InputError(
-            f"no record of collection {side.name!r} has a field {label!r} (fields: {there})"
-        )
-    counts = Counter(values.values())
-    names = sorted((name for name in counts if counts[name] >= _LEAST_OF_A_CLASS), key=str)
-    small = len(counts) - len(names)
-    if len(names) < 2:
-        raise InputError(
-            f"field {label!r} has {len(names)} of {counted(len(counts), 'value')} in at least "
-            f"{_LEAST_OF_A_CLASS} records: two classes are needed"
-        )
-    number = {name: place for place, name in enumerate(names)}
-    number_of = {key: number.get(value, -1) for key, value in values.items()}
-    labels = np.array([number_of.get(key, -1) for key in side.keys.tolist()], np.int64)
-    rows = np.flatnonzero(labels >= 0)
-    if small:
-        note(
-            f"left out: {counted(small, 'value')} of {label!r} in fewer than "
-            f"{_LEAST_OF_A_CLASS} records each"
-        )
-    if len(rows) < len(side.keys):
-        note(f"{len(rows):,} of {counted(len(side.keys), 'record')} are of a class of {label!r}")
-    return rows, labels[rows], names
 
 
 def _erased(
