@@ -7,7 +7,7 @@ import typer
 
 from embcli.errors import counted
 from embcli.options import COLLECTION, DB, CollectionName, Db, Out, OutputFormat, Quiet
-from embcli.output import Column, Output, plain
+from embcli.output import Column, Output, ending, plain
 
 PANEL = "Work"
 ORDER = 21
@@ -25,9 +25,15 @@ COLUMNS = (
     Column("finding", "finding"),
     Column("value", "value", right=True, show=short),
     Column("verdict", "verdict"),
-    Column("detail", "what it says", wrap=True, share=3),
-    Column("helps", "what helps", wrap=True, share=2),
+    Column("detail", "what it says", wrap=True, share=1),
 )
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """Put what a finding says, some of the records and what helps into one column."""
+    some = ", ".join(map(ending, row["examples"][:3]))
+    parts = [row["detail"], f"such as {some}" if some else "", row["helps"] and f"→ {row['helps']}"]
+    return "; ".join(filter(None, parts)).replace("; →", " →")
 
 
 def command(
@@ -72,7 +78,10 @@ def command(
     )
     if plot is not None:
         draw(health, plot, f"collection {collection!r}")
-    output.rows((finding.row() for finding in health.findings), COLUMNS, id="finding")
+    rows = [finding.row() for finding in health.findings]
+    if output.format == "table":
+        rows = [row | {"detail": in_words(row)} for row in rows]
+    output.rows(rows, COLUMNS, id="finding")
     looks = sum(finding.verdict == "look" for finding in health.findings)
     output.summary(
         f"{counted(looks, 'finding')} to look at" if looks else "nothing that asks to be looked at"

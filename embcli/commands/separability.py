@@ -10,7 +10,7 @@ import typer
 from embcli.config import DEFAULT_COLLECTION
 from embcli.errors import UsageError, counted
 from embcli.options import DB, Db, Out, OutputFormat, Quiet, complete_collection
-from embcli.output import Column, Output, SkippedLog, plain
+from embcli.output import Column, Output, SkippedLog, ending, plain
 
 if TYPE_CHECKING:
     from embcli.pipelines.separability import Settings
@@ -62,42 +62,38 @@ UNLABELLED = (
     Column("uniformity", "uniformity", right=True, show=short),
     Column("intrinsic dimension", "intrinsic", right=True, show=short),
 )
-TEXT = Column("text", "text", share=1)
+ID = Column("id", "id", show=ending, width=20)
+LABEL = Column("label", "label", share=2)
+TEXT = Column("text", "text", share=3)
 TABLES: dict[str, tuple[Column, ...]] = {
     "pairs": (
-        Column("class_a", "class"),
-        Column("class_b", "and"),
-        Column("confused", "confused", right=True, show=short),
+        Column("class_a", "class", wrap=True, share=2),
+        Column("class_b", "and", wrap=True, share=2),
+        Column("confused", "mixed", right=True, show=short),
         Column("fisher", "Fisher", right=True, show=short),
-        Column("cosine", "cosine", right=True, show=short),
-        Column("text_a", "taken for the other", share=1),
-        Column("text_b", "and the other way", share=1),
+        Column("text_a", "taken for the other", wrap=True, share=3),
+        Column("text_b", "the other way", wrap=True, share=3),
     ),
     "hardest": (
-        Column("id", "id"),
-        Column("label", "label"),
-        Column("predicted", "taken for"),
+        ID,
+        LABEL,
+        Column("predicted", "taken for", share=2),
         Column("margin", "margin", right=True, show=short),
         TEXT,
     ),
     "errors": (
-        Column("id", "id"),
-        Column("label", "label"),
-        Column("suggested", "neighbours say"),
+        ID,
+        LABEL,
+        Column("suggested", "neighbours say", share=2),
         Column("support", "share", right=True, show=short),
         TEXT,
     ),
-    "outliers": (
-        Column("id", "id"),
-        Column("label", "label"),
-        Column("z", "z", right=True, show=short),
-        TEXT,
-    ),
+    "outliers": (ID, LABEL, Column("z", "z", right=True, show="{:.1f}".format), TEXT),
     "recognizability": (
-        Column("id", "id"),
-        Column("label", "label"),
+        ID,
+        LABEL,
         Column("score", "score", right=True, show=short),
-        Column("next", "nearest other"),
+        Column("next", "nearest other", share=2),
         TEXT,
     ),
     "correlations": (

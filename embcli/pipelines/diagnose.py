@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,8 @@ class Finding:
         What it means, in plain words, with examples.
     helps : str
         The command that helps, if there is one.
+    examples : sequence of str
+        Ids of some of the records.
     """
 
     finding: str
@@ -68,10 +70,11 @@ class Finding:
     verdict: str
     detail: str
     helps: str = ""
+    examples: Sequence[str] = ()
 
     def row(self) -> dict[str, Any]:
         """Give it as commands show it."""
-        return dict(vars(self))
+        return vars(self) | {"examples": list(self.examples)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,10 +237,9 @@ class _Doctor:
         many = share > _DUPLICATES_SHARE
         yield Finding(
             "near-duplicates", share, len(rows), "look" if many else "ok",
-            f"share of records with another at cosine {self._threshold:g} or more"
-            + (f", such as {', '.join(self._ids(rows[others >= self._threshold][:3]))}"
-               if count else ""),
+            f"share of records with another at cosine {self._threshold:g} or more",
             f"embcli dedup -c {self._name} --threshold {self._threshold:g}" if many else "",
+            self._ids(rows[others >= self._threshold][:_NAMED]),
         )  # fmt: skip
 
     def _spread(self, sums: Moments) -> Iterator[Finding]:
@@ -272,15 +274,13 @@ class _Doctor:
 
     def _hubs(self, hubs: Hubs) -> Iterator[Finding]:
         many = hubs.skewness > _HUBS
-        ids = self._ids(hubs.hubs[:_NAMED])
-        named = ", ".join(
-            f"{id} ({count:,})" for id, count in zip(ids, hubs.counts[:_NAMED], strict=True)
-        )
+        most = f", at most of {int(hubs.counts[0]):,}" if len(hubs.counts) else ""
         yield Finding(
             "hubness", hubs.skewness, hubs.n, "look" if many else "ok",
-            f"skewness of {hubs.k}-occurrences; near everything: {named or 'none'}; "
-            f"{hubs.antihubs:.0%} are near nothing",
+            f"skewness of {hubs.k}-occurrences; {counted(len(hubs.hubs), 'hub')}, among the "
+            f"nearest of many{most}; {hubs.antihubs:.0%} are near nothing",
             f"embcli whiten fit -c {self._name} -n white, or --csls in match" if many else "",
+            self._ids(hubs.hubs[:_NAMED]),
         )  # fmt: skip
 
     def _texts(self, runs: Iterable[Any]) -> Iterator[Finding]:
@@ -297,7 +297,8 @@ class _Doctor:
         if len(empty) < total:  # vectors that were imported may come without texts
             yield Finding(
                 "empty texts", len(empty), total, "look" if empty else "ok",
-                f"such as {', '.join(empty[:_NAMED])}" if empty else "every record has a text",
+                "nothing but white space" if empty else "every record has a text", "",
+                empty[:_NAMED],
             )  # fmt: skip
             copies = sum(texts.values()) - len(texts)
             yield Finding(
