@@ -90,6 +90,44 @@ def greatest(
     return Neighbours._make(np.concatenate(side) for side in zip(*found, strict=True))
 
 
+def among_themselves(vectors: NDArray[np.float32], k: int) -> Neighbours:
+    """Find the k rows with the greatest dot products, for every row of one set; itself is one.
+
+    Parameters
+    ----------
+    vectors : float32 array, shape (n, dim)
+        At any length, and not empty.
+    k : int
+        If there are fewer rows, so many.
+
+    Returns
+    -------
+    neighbours : Neighbours
+        Those that `greatest` finds, at about half the price: every product serves both its rows.
+    """
+    n = len(vectors)
+    best = _Best(n, min(k, n))
+    with ThreadPoolExecutor(THREADS) as pool:
+        for top in range(0, n, BLOCK):
+            rows = vectors[top : top + BLOCK]
+
+            def compare(
+                first: int, rows: NDArray[np.float32] = rows, top: int = top
+            ) -> tuple[_Found, _Found | None]:
+                scores = rows @ vectors[first : first + BLOCK].T
+                down = best.among(scores.T, first) if first > top else None
+                return best.among(scores, top), down
+
+            starts = range(top, n, BLOCK)
+            for few in range(0, len(starts), THREADS):
+                firsts = starts[few : few + THREADS]
+                for first, (across, down) in zip(firsts, pool.map(compare, firsts), strict=True):
+                    best.add(across, first)
+                    if down is not None:
+                        best.add(down, top)
+    return best.sorted()
+
+
 def both_ways(
     left: NDArray[np.float32], right: NDArray[np.float32], k: tuple[int, int], advance: Advance
 ) -> tuple[Neighbours, Neighbours]:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embcli.core import neighbours as module
-from embcli.core.neighbours import greatest, neighbours
+from embcli.core.neighbours import among_themselves, greatest, neighbours
 
 
 def by_sorting(scores, k):
@@ -45,3 +45,25 @@ def test_greatest_products_at_any_length(size, monkeypatch):
     others, products = greatest(a, b, 4)
     np.testing.assert_array_equal(others, np.argsort(-(a @ b.T), axis=1)[:, :4])
     np.testing.assert_allclose(products, by_sorting(a @ b.T, 4), rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=40)
+@given(two_sides(), st.integers(1, 12), st.sampled_from([7, 32, 2048]))
+def test_among_themselves_every_product_serves_both_rows(sides, k, size):
+    vectors = np.concatenate(sides)  # some of them twins
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "BLOCK", size)
+        found = among_themselves(vectors, k)
+    scores = vectors @ vectors.T
+    np.testing.assert_allclose(found.cosines, by_sorting(scores, k), atol=1e-6)
+    reached = np.take_along_axis(scores, found.others, axis=1)
+    np.testing.assert_allclose(reached, found.cosines, atol=1e-6)
+    assert all(len(set(row)) == len(row) for row in found.others.tolist())
+
+
+def test_among_themselves_equals_come_in_order(monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 7)
+    corners = np.eye(3, dtype=np.float32)[np.arange(60) % 3]
+    found = among_themselves(corners, 15)
+    expected = np.argsort(-(corners @ corners.T), axis=1, kind="stable")[:, :15]
+    np.testing.assert_array_equal(found.others, expected)

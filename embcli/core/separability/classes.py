@@ -91,7 +91,9 @@ def check_vectors(vectors: Vectors, *, directions: bool = True, fewest: int = FE
     """Raise `InputError` unless there are enough vectors, all finite and, if wanted, not zeros."""
     if vectors.ndim != 2 or len(vectors) < fewest:
         count = len(vectors) if vectors.ndim == 2 else 0
-        raise InputError(f"at least {fewest} vectors are needed, and there are {count}")
+        raise InputError(
+            f"{counted(count, 'vector')}: at least {fewest} {'is' if fewest == 1 else 'are'} needed"
+        )
     for start in range(0, len(vectors), ROWS):
         block = vectors[start : start + ROWS]
         finite = np.isfinite(block).all(axis=1)

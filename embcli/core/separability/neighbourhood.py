@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.cosine import unit, unit32
-from embcli.core.neighbours import Neighbours, greatest
+from embcli.core.neighbours import Neighbours, among_themselves, greatest
 from embcli.core.separability.classes import ROUNDING, ROWS, class_sizes, class_sums
 from embcli.errors import InputError
 
@@ -425,11 +425,12 @@ def _others(
     every: NDArray[np.float32], rows: Ints, k: int, *, among: Ints | None = None
 ) -> Neighbours:
     """Find the k nearest of rows of unit vectors, themselves left out; `among` some if given."""
-    pool = every if among is None or len(among) == len(every) else every[among]
-    asked = every if len(rows) == len(every) else every[rows]
-    others, cosines = greatest(asked, pool, k + 1)
-    if pool is not every and among is not None:
-        others = among[others]
+    n = len(every)
+    if len(rows) == n and (among is None or len(among) == n):
+        others, cosines = among_themselves(every, k + 1)
+    else:
+        others, cosines = greatest(every[rows], every if among is None else every[among], k + 1)
+        others = others if among is None else among[others]
     own = others == rows[:, None]
     # Of what is not itself among the neighbours found (it was not drawn, or has more than k
     # twins) the last one goes.

@@ -96,11 +96,11 @@ def recognizability(
 
     Notes
     -----
-    This is not the formula of the paper, but has its parts and their signs. There, prototypes are
-    the weights of the classifier that the network is trained with, the index teaches a network
-    to tell it from one picture, and there is nothing between 0 and 1 about it; here, n / (p + n)
-    keeps single records that equal their prototype from outweighing all others, and no record is
-    part of what it is compared with. O(n · C · dim) time.
+    In the spirit of the paper's index, which rises with u and n and falls with p, too, but not its
+    formula. There, prototypes are the weights of the classifier that the network is trained with,
+    and the index teaches another part of the network to tell it from a single picture. Here no
+    record is part of its own prototype, and n / (p + n) takes the place of a quotient of n and p,
+    which single records that equal their prototype would make infinite. O(n · C · dim) time.
 
     References
     ----------

@@ -56,7 +56,7 @@ def test_classes_too_small_are_named():
 
 
 def test_vectors_that_cannot_be_used():
-    with pytest.raises(InputError, match="at least 3 vectors are needed, and there are 2"):
+    with pytest.raises(InputError, match="2 vectors: at least 3 are needed"):
         class_sizes(np.eye(2), np.array([0, 1]))
     with pytest.raises(InputError, match="vector 2 is zeros only"):
         check_vectors(np.array([[1.0, 0], [0, 1], [0, 0]]))

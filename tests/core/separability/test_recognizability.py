@@ -124,5 +124,5 @@ def test_unrecognizable_vectors_that_cannot_be_used(blobs):
         recognizability(vectors, labels, np.ones((2, 5)))
     with pytest.raises(InputError, match="vector 0 is zeros only"):
         recognizability(vectors, labels, np.zeros((1, 6)))
-    with pytest.raises(InputError, match="at least 1 vectors are needed, and there are 0"):
+    with pytest.raises(InputError, match="0 vectors: at least 1 is needed"):
         recognizability(vectors, labels, np.ones((0, 6)))
