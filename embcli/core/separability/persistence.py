@@ -99,8 +99,14 @@ def persistence(vectors: Vectors, *, sample: int = SAMPLE, seed: int = 0) -> Per
     Taken from the paper: directions instead of vectors, H0 only, times divided by the largest.
     The summary is ours: this was written from the abstracts of the paper's versions, without
     their formulas, and values are not to be compared with those printed there. One outlier, whose
-    time is the largest, lowers all the others' shares. Times shrink as n grows, and in one space
-    unlike another: compare spaces by the same records, or samples of one size.
+    time is the largest, lowers all the others' shares, and so raises the score.
+
+    What it says: over 13 spaces of one data set (two models, truncated, with noise) it ranks as
+    the Fisher ratio of the true classes does, Spearman .96 on banking77 and .95 on AG News; with
+    what a linear probe reaches only .28 and .07, as truncation raises both score and Fisher ratio
+    and lowers accuracy (``benchmarks/persistence.py``). So follow it over the training of one
+    model, or over spaces of one dimension. Times shrink as n grows, and the score rises (from .35
+    of 500 to .54 of 10,000 questions): compare spaces by samples of one size.
 
     References
     ----------

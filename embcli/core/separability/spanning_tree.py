@@ -100,7 +100,8 @@ class _Near:
             some = rows[start : start + at_once]
             scores = self._unit[some] @ self._unit.T
             scores[labels[some][:, None] == labels] = -np.inf
-            best = np.argpartition(scores, n - self._count, axis=1)[:, -self._count :]
+            # A copy: a view would keep the whole block.
+            best = np.argpartition(scores, n - self._count, axis=1)[:, -self._count :].copy()
             return best, np.take_along_axis(scores, best, axis=1)
 
         with ThreadPoolExecutor(THREADS) as pool:

@@ -12,6 +12,8 @@ from embcli.errors import InputError, UsageError
 
 TEMPERATURE = 2.0
 _BLOCK = 1024
+# Far beyond, opposite directions underflow.
+_HIGHEST = 100
 
 
 class Uniformity(NamedTuple):
@@ -41,7 +43,7 @@ def uniformity(
     vectors : float array, shape (n, dim)
         Not modified.
     t : float
-        Above 0; 2 in the paper.
+        Above 0, at most 100; 2 in the paper.
     sample : int
         How many vectors to look at, at most, drawn without replacement: all pairs among them.
     seed : int
@@ -51,7 +53,7 @@ def uniformity(
     InputError
         There are fewer than 3 vectors, or one is not finite or all zeros.
     UsageError
-        `t` is not above 0, or `sample` is below 3.
+        `t` is not above 0 or above 100, or `sample` is below 3.
 
     Notes
     -----
@@ -63,8 +65,8 @@ def uniformity(
     T. Wang, P. Isola. Understanding contrastive representation learning through alignment and
     uniformity on the hypersphere. ICML 2020.
     """
-    if not t > 0:
-        raise UsageError(f"t is {t}: it must be above 0")
+    if not 0 < t <= _HIGHEST:
+        raise UsageError(f"t is {t}: it must be above 0, and {_HIGHEST} at most")
     check_vectors(vectors)
     rows = unit32(vectors[sampled(len(vectors), sample, seed)])
     n = len(rows)
@@ -129,12 +131,14 @@ def class_alignment(vectors: Vectors, labels: Ints) -> float:
     Raises
     ------
     InputError
-        No class has two vectors, there are not as many labels, or a vector is not finite or all
-        zeros.
+        No class has two vectors, a class has a negative number, there are not as many labels, or a
+        vector is not finite or all zeros.
     """
     if len(vectors) != len(labels):
         raise InputError(f"{len(vectors):,} vectors and {len(labels):,} labels")
     check_vectors(vectors, fewest=2)
+    if labels.min() < 0:
+        raise InputError(f"class {labels.min()} has a negative number: classes count from 0")
     sizes = np.bincount(labels)
     pairs = float((sizes * (sizes - 1.0)).sum())
     if not pairs:

@@ -39,6 +39,8 @@ def test_nothing_is_more_uniform_than_the_simplex_and_less_than_one_direction():
     corners = np.eye(8) - 1 / 8
     assert uniformity(corners).value == pytest.approx(-2 * 2 * 8 / 7)
     assert uniformity(np.ones((5, 4))).value == pytest.approx(0, abs=1e-6)
+    ends = np.array([[1.0, 0], [-1, 0], [1, 0]])
+    assert uniformity(ends, t=100).value == pytest.approx(np.log(1 / 3), rel=1e-5)
 
 
 def test_a_sample_stands_for_all():
@@ -87,12 +89,19 @@ def test_what_has_no_pairs_is_refused():
         alignment(cloud(5), cloud(6))
     with pytest.raises(InputError, match="at least 1 vectors are needed"):
         alignment(cloud(0), cloud(0))
-    with pytest.raises(UsageError, match="must be above 0"):
-        uniformity(cloud(), t=0)
+    with pytest.raises(InputError, match="class -1 has a negative number"):
+        class_alignment(cloud(5), np.arange(5) - 1)
+    for t in (0, 101, np.nan):
+        with pytest.raises(UsageError, match="must be above 0, and 100 at most"):
+            uniformity(cloud(), t=t)
     with pytest.raises(UsageError, match="too small"):
         uniformity(cloud(), sample=1)
     vectors = cloud()
     vectors[3] = 0
-    for refused in (uniformity, lambda v: alignment(v, v), lambda v: class_alignment(v, v[:, 0])):
+    for refused in (
+        uniformity,
+        lambda v: alignment(v, v),
+        lambda v: class_alignment(v, np.zeros(len(v), int)),
+    ):
         with pytest.raises(InputError, match="vector 3 is zeros only"):
             refused(vectors)
