@@ -162,8 +162,8 @@ def placed(points: Floats, sizes: Floats, side: float) -> Floats | None:
         boxes = np.hstack([tried - half - _APART, tried + half + _APART])
         others = np.concatenate(taken)
         apart = (boxes[:, None, :2] >= others[:, 2:]) | (boxes[:, None, 2:] <= others[:, :2])
-        within = (boxes >= 0).all(axis=1) & (boxes <= side).all(axis=1)
-        free = within & apart.any(axis=2).all(axis=1)
+        within = np.all((boxes >= 0) & (boxes <= side), axis=1)
+        free = within & np.all(apart.any(axis=2), axis=1)
         if not free.any():
             return None
         first = int(np.argmax(free))
