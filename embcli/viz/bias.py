@@ -1,24 +1,29 @@
 """Words along the direction of a bias, before and after it was removed."""
 
-import logging
 import os
-import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embcli.errors import InputError, ModelError, UsageError, counted
-from embcli.formats.target import complete_files
+from embcli.errors import InputError, counted
+from embcli.viz.figure import (
+    SMALL,
+    TEXT,
+    TITLE,
+    bare,
+    measured,
+    new_figure,
+    number,
+    save_figure,
+    shown,
+    title_lines,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-FORMATS = ("png", "svg", "pdf")
 
 # In inches.
 _WIDTH = 8.0
@@ -29,18 +34,10 @@ _STEM = 0.28
 _PAD = 0.06
 # Of the longest projection.
 _BEYOND = 1.06
-# In points.
-_WORDS, _TEXT, _TITLE = 8.0, 9.0, 11.0
 _LONGEST, _LONGEST_END = 30, 22
-# Of a title, in an inch.
-_LETTERS = 10
 # As shares of the longest projection: what is at zero but for rounding, and what to the eye.
 _ZERO = 1e-6
 _VISIBLE = 0.03
-# Of no date and no random names, so that the same words give the same bytes.
-_METADATA: dict[str, dict[str, Any]] = {
-    "png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None},
-}  # fmt: skip
 
 
 def projection_figure(
@@ -86,30 +83,14 @@ def projection_figure(
     ModelError
         Matplotlib is not installed.
     """
-    format = Path(path).suffix.lower().removeprefix(".")
-    if format not in FORMATS:
-        endings = ", ".join(f".{name}" for name in FORMATS)
-        raise UsageError(f"a figure ends in one of {endings}, not as {os.fspath(path)!r} does")
-    try:
-        from matplotlib import style
-    except ImportError as error:
-        raise ModelError(
-            "figures take Matplotlib, which is not installed", hint="pip install 'embcli[debias]'"
-        ) from error
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    with (
-        style.context(["default", {"svg.hashsalt": "embcli"}]),
-        warnings.catch_warnings(record=True) as caught,
-        complete_files(path, force=force) as target,
-    ):
-        warnings.simplefilter("always")
-        figure = draw_projections(
+
+    def draw() -> "Figure":
+        return draw_projections(
             words, before, after, title=title, positive=positive, negative=negative,
             labelled=labelled,
         )  # fmt: skip
-        figure.savefig(target, format=format, metadata=_METADATA[format])
-    if any("missing from" in str(warning.message) for warning in caught):
-        note(f"{os.fspath(path)}: the font lacks characters of some words, which show as boxes")
+
+    save_figure(draw, path, extra="debias", force=force, note=note)
 
 
 def draw_projections(
@@ -128,9 +109,6 @@ def draw_projections(
     ------
     InputError
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = _checked(words, before, after)
     reach = float(np.abs(rows).max()) or 1.0
     named = [
@@ -139,9 +117,8 @@ def draw_projections(
     ]
     marks = [_marks(words, *both, _ZERO * reach) for both in zip(rows, named, strict=True)]
     across = max(_WIDTH - _LEFT - _RIGHT, _LINE * max(map(len, marks)))
-    lines = wrap(title, int(across * _LETTERS))
-    figure = Figure(dpi=150)
-    FigureCanvasAgg(figure)
+    lines = title_lines(title, across)
+    figure = new_figure()
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(-_BEYOND * reach, _BEYOND * reach)
     axes.set_ylim(0, 1)
@@ -154,7 +131,7 @@ def draw_projections(
     _frame(figure, axes, across, room, len(lines))
     _names(axes, rows, room[1], positive, negative)
     axes.set_title(
-        "\n".join(lines), fontsize=_TITLE, loc="left", pad=72 * (room[0] + 2 * _PAD),
+        "\n".join(lines), fontsize=TITLE, loc="left", pad=72 * (room[0] + 2 * _PAD),
         parse_math=False,
     )  # fmt: skip
     return figure
@@ -207,7 +184,7 @@ def _marks(
     words: Sequence[str], values: NDArray[np.float64], named: list[int], zero: float
 ) -> list[tuple[float, str]]:
     """Say what to write where, from left to right: words, and how many of them are at zero."""
-    marks = [(float(values[row]), _shown(words[row])) for row in named]
+    marks = [(float(values[row]), shown(words[row], _LONGEST)) for row in named]
     at_zero = int((np.abs(values) <= zero).sum())
     if at_zero:
         marks.insert(
@@ -248,7 +225,7 @@ def _label(axes: "Axes", marks: list[tuple[float, str]], height: int, inch: floa
             rotation_mode="anchor",
             ha="left" if height else "right",
             va="center",
-            fontsize=_WORDS,
+            fontsize=SMALL,
             parse_math=False,
             annotation_clip=False,
             arrowprops={
@@ -260,18 +237,9 @@ def _label(axes: "Axes", marks: list[tuple[float, str]], height: int, inch: floa
     ]  # fmt: skip
 
 
-def _shown(word: str, longest: int = _LONGEST) -> str:
-    plain = " ".join(word.replace("_", " ").split())
-    return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
-
-
 def _room(figure: "Figure", labels: list[Any]) -> float:
     """Measure what labels take beyond the points, in inches."""
-    from matplotlib.text import Text
-
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    lengths = [Text.get_window_extent(label, renderer).height for label in labels]
-    return _STEM + max(lengths) / figure.dpi if lengths else _STEM / 2
+    return _STEM + float(measured(figure, labels)[:, 1].max()) if labels else _STEM / 2
 
 
 def _frame(figure: "Figure", axes: "Axes", across: float, room: list[float], lines: int) -> None:
@@ -281,13 +249,11 @@ def _frame(figure: "Figure", axes: "Axes", across: float, room: list[float], lin
     width, height = _LEFT + across + _RIGHT, bottom + _HEIGHT + top
     figure.set_size_inches(width, height)
     axes.set_position((_LEFT / width, bottom / height, across / width, _HEIGHT / height))
-    for side in ("left", "right", "top"):
-        axes.spines[side].set_visible(False)
+    bare(axes, "left", "right", "top")
     axes.spines["bottom"].set_position(("outward", 72 * (below + _PAD)))
     axes.set_yticks([])
-    axes.tick_params(labelsize=_WORDS)
     # Not with a power of ten written beside the axis, where its end has its name.
-    axes.xaxis.set_major_formatter(lambda x, place: f"{x:g}".replace("-", "−"))
+    axes.xaxis.set_major_formatter(number)
 
 
 def _names(
@@ -300,13 +266,13 @@ def _names(
     ) -> None:
         axes.annotate(
             text, xy=place, xytext=offset, xycoords="axes fraction", textcoords="offset points",
-            fontsize=_TEXT, parse_math=False, **how,
+            fontsize=TEXT, parse_math=False, **how,
         )  # fmt: skip
 
     for name, values, height in zip(("before", "after"), rows, (1, 0), strict=True):
         text = f"{name}\nmean |x| {np.abs(values).mean():.3g}"
         write(text, (0, height), (-8, 0), ha="right", va="center")
     down = -72 * (below + _PAD) - 22
-    write(f"← {_shown(negative, _LONGEST_END)}", (0, 0), (0, down), ha="left", va="top")
-    write(f"{_shown(positive, _LONGEST_END)} →", (1, 0), (0, down), ha="right", va="top")
+    write(f"← {shown(negative, _LONGEST_END)}", (0, 0), (0, down), ha="left", va="top")
+    write(f"{shown(positive, _LONGEST_END)} →", (1, 0), (0, down), ha="right", va="top")
     write("projection on the bias direction, x", (0.5, 0), (0, down - 16), ha="center", va="top")
