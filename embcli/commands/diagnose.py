@@ -77,7 +77,7 @@ def command(
         collection, sample=sample, threshold=threshold, seed=seed, db=db, note=output.note
     )
     if plot is not None:
-        draw(health, plot, f"collection {collection!r}")
+        draw(health, plot, f"collection {collection!r}", output.note)
     rows = [finding.row() for finding in health.findings]
     if output.format == "table":
         rows = [row | {"detail": in_words(row)} for row in rows]

@@ -294,6 +294,8 @@ def command(
             "--plot, --scatter and --show correlations compare spaces: several -c, --by-layer or "
             "--by-dims"
         )
+    if scatter is not None and not (label or labels):
+        raise UsageError("--scatter takes labels: --label FIELD, or --labels FILE")
     if several and (confusion or show not in ("measures", "correlations")):
         raise UsageError(f"--show {show} and --confusion are for one space")
     with ExitStack() as stack, output.progress("texts") as advance:
@@ -302,7 +304,8 @@ def command(
             store, names, label, labels, by_dims, by_layer, folds, device, output, skipped, advance
         )
         if several:
-            _compare(output, spaces, settings, show, plot, scatter)
+            along = len(names) == 1  # layers or truncations are in an order, collections are not
+            _compare(output, spaces, settings, show, plot, scatter, joined=along)
         else:
             _one(output, next(spaces), settings, show, k, unrecognizable or (), confusion)
     skipped.close()
@@ -405,6 +408,8 @@ def _compare(
     show: Show,
     plot: Path | None,
     scatter: Path | None,
+    *,
+    joined: bool,
 ) -> None:
     from embcli.pipelines import separability as pipeline
 
@@ -416,7 +421,7 @@ def _compare(
         has_labels = any(figure.labelled for figure in figures)
         output.rows(rows, SPACES if has_labels else UNLABELLED, id="space")
     if plot is not None:
-        pipeline.draw_comparison(rows, figures, plot)
+        pipeline.draw_comparison(rows, figures, plot, joined=joined, note=output.note)
     if scatter is not None:
         pipeline.draw_scatter(rows, found, scatter)
     verdict = pipeline.verdict_of(found)

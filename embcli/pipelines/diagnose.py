@@ -91,8 +91,9 @@ class Health:
     occurrences : int64 array, shape (n,)
         Among how many others' nearest each record looked at is.
     norms : float64 array, shape (n,)
-    hubs : list of str
-        Ids.
+    hubs : list of (str, int)
+        Ids, and among how many others' nearest each is.
+    rank, mean_cosine : float
     """
 
     findings: list[Finding]
@@ -100,7 +101,9 @@ class Health:
     cosines: NDArray[np.float64]
     occurrences: NDArray[np.int64]
     norms: NDArray[np.float64]
-    hubs: list[str]
+    hubs: list[tuple[str, int]]
+    rank: float
+    mean_cosine: float
 
 
 def diagnose(
@@ -185,7 +188,8 @@ class _Doctor:
         ).astype(np.float64)
         return Health(
             findings, isotropy.spectrum(sums), cosines, self._occurrences(), self._norms,
-            self._ids(hubs.hubs[:_NAMED]),
+            [*zip(self._ids(hubs.hubs[:_NAMED]), hubs.counts[:_NAMED].tolist(), strict=True)],
+            isotropy.effective_rank(sums), isotropy.anisotropy(sums),
         )  # fmt: skip
 
     def _ids(self, rows: NDArray[np.int64]) -> list[str]:
@@ -344,11 +348,17 @@ def _script(text: str) -> str:
     return counts.most_common(1)[0][0].capitalize() if counts else "No letters"
 
 
-def draw(health: Health, path: str | os.PathLike[str], title: str) -> None:
+def draw(
+    health: Health,
+    path: str | os.PathLike[str],
+    title: str,
+    note: Note = lambda message: None,
+) -> None:
     """Draw spectrum, cosines, hubness and norms; see `embcli.viz.diagnose.health_figure`."""
     from embcli.viz.diagnose import health_figure
 
     health_figure(
         path, spectrum=health.spectrum, cosines=health.cosines, occurrences=health.occurrences,
-        norms=health.norms, title=title, force=True,
+        norms=health.norms, title=title, hubs=health.hubs, rank=health.rank,
+        mean_cosine=health.mean_cosine, force=True, note=note,
     )  # fmt: skip

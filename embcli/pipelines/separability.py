@@ -22,12 +22,18 @@ from embcli.core.separability.persistence import persistence
 from embcli.core.separability.uniformity import class_alignment, uniformity
 from embcli.core.separability.vectors import SAMPLE
 from embcli.errors import ModelError, UsageError
+from embcli.pipelines.pairwise import Note
 from embcli.pipelines.space import Space
 
 ESTIMATE, REFERENCE = "persistence score", "Fisher ratio"
 # Spearman's correlation from which the one is said to rank spaces as the other does.
 _RANKS = 0.8
 _FEWEST_SPACES = 4
+_HIGH = {
+    "Fisher ratio", "silhouette", "Thornton's index", "linear probe, accuracy",
+    "nearest centroid, accuracy", "persistence score", "effective rank", "IsoScore",
+}  # fmt: skip
+_LOW = {"Davies-Bouldin", "NC1", "anisotropy", "uniformity", "hubness"}
 INSTALL = "pip install 'embcli[separability]'"
 
 
@@ -306,13 +312,28 @@ def draw_comparison(
     rows: Sequence[dict[str, Any]],
     figures: Sequence[Figure],
     path: str | os.PathLike[str],
+    *,
+    joined: bool,
+    note: Note = lambda message: None,
 ) -> None:
-    """Draw every measure over spaces; see `embcli.viz.separability.comparison_figure`."""
-    from embcli.viz.separability import comparison_figure
+    """Draw measures over spaces; see `embcli.viz.comparison.comparison_figure`.
 
-    columns = {figure.measure: [row[figure.measure] for row in rows] for figure in figures}
-    labelled = [figure.measure for figure in figures if figure.labelled]
-    comparison_figure([row["space"] for row in rows], columns, path, labelled=labelled, force=True)
+    Those of `_HIGH`, which better spaces have more of, and `_LOW`: of others, such as the intrinsic
+    dimension, no space has the best.
+    """
+    from embcli.viz.comparison import Measure, comparison_figure
+
+    measures = [
+        Measure(
+            figure.measure, [row[figure.measure] for row in rows], labelled=figure.labelled,
+            better="high" if figure.measure in _HIGH else "low",
+        )
+        for figure in figures if figure.measure in _HIGH | _LOW
+    ]  # fmt: skip
+    comparison_figure(
+        [row["space"] for row in rows], measures, path, title="Separability of spaces",
+        joined=joined, force=True, note=note,
+    )  # fmt: skip
 
 
 def draw_scatter(
@@ -327,7 +348,7 @@ def draw_scatter(
     UsageError
         There are no labels.
     """
-    from embcli.viz.separability import scatter_figure
+    from embcli.viz.scatter import scatter_figure
 
     if not any(row["labelled"] == REFERENCE for row in found):
         raise UsageError("--scatter takes labels: --label FIELD, or --labels FILE")

@@ -30,11 +30,12 @@ def cross_validated(space: Space, settings: Settings) -> classifiers.CrossValida
 def draw_confusion(
     space: Space, settings: Settings, path: str | os.PathLike[str], note: Note
 ) -> None:
-    """Draw what a linear probe takes for what; see `embcli.viz.separability`."""
-    from embcli.viz.separability import confusion_figure
+    """Draw what a linear probe takes for what; see `embcli.viz.confusion`."""
+    from embcli.viz.confusion import confusion_figure
 
     told = cross_validated(space, settings)
-    confusion_figure(_of(space).names, told.confusion, path, force=True, note=note)
+    title = f"{space.name}: what a linear probe takes for what"
+    confusion_figure(_of(space).names, told.confusion, path, title=title, force=True, note=note)
 
 
 def pairs(space: Space, settings: Settings, count: int) -> list[Row]:
