@@ -379,8 +379,11 @@ def fit(
     ] = None,
     components: Components = 1,
     strength: Annotated[
-        float, typer.Option("--strength", min=0, help="The λ of soft: higher takes more out.")
-    ] = 0.2,
+        float | None,
+        typer.Option(
+            "--strength", min=0, help="The λ of soft, 0.2 by default: higher takes more out."
+        ),
+    ] = None,
     directions: Annotated[
         int | None,
         typer.Option(
@@ -545,6 +548,7 @@ def report(
             ".svg or .pdf.",
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a figure that is there.")] = False,
     word_set: Annotated[
         list[Path] | None,
         typer.Option(
@@ -628,6 +632,7 @@ def report(
             ),
             Way(tuple(template or ()), ignore_case, QueryOptions(device=device)),
             figure=figure,
+            force=force,
             kept={
                 "words": word_set or (),
                 "label": label,
@@ -643,7 +648,8 @@ def report(
     skipped.close()
     rows = [change.row() for change in found.changes]
     output.rows(in_short(rows) if output.format == "table" else rows, CHANGES, id="measure")
-    output.summary(found.verdict)
+    if found.verdict:
+        output.summary(found.verdict)
     raise typer.Exit(skipped.exit_code)
 
 

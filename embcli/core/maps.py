@@ -18,6 +18,8 @@ Vectors = NDArray[np.floating]
 _WORST_CONDITION = 1e8
 # Sums of squares in float32 between these are as exact as float32 is.
 _SMALL, _LARGE = 1e-30, 1e30
+# Of a vector of float32, so little is left by rounding where nothing should be.
+_GONE = 1e-6
 # A hidden layer may be much wider than what goes in and comes out.
 _ROWS = 4096
 
@@ -172,6 +174,20 @@ class Transform:
             )
         )
 
+    def vanished(self, before: Vectors, after: Vectors) -> NDArray[np.bool_]:
+        """Tell of which rows nothing is left but the rounding of float32, shape (n,).
+
+        Parameters
+        ----------
+        before, after : array, shape (n, dim_in) and (n, dim_out)
+            Vectors, and what this made of them. What it does to lengths is not known: for maps
+            that leave a space in its scale, such as projections.
+        """
+        starts = self.steps[0] if self.steps else None
+        lengths = 1.0 if isinstance(starts, Unit) else np.linalg.norm(before, axis=1)
+        gone: NDArray[np.bool_] = np.linalg.norm(after, axis=1) <= _GONE * lengths
+        return gone
+
     @property
     def reads_lengths(self) -> bool:
         """Whether cosines of what comes out depend on the length of what goes in."""
@@ -272,6 +288,11 @@ class Map:
     def reversed(self) -> "Map":
         """Exchange the sides: where vectors are compared stays the same."""
         return Map(self.target, self.source)
+
+    @property
+    def treats_alike(self) -> bool:
+        """Whether the same is done to both sides."""
+        return not any(_unlike(self.source, self.target))
 
     def on_source(self) -> "Map":
         """Let the source's side do what the target's need not: cosines stay the same.

@@ -128,6 +128,32 @@ def read_spec(name: str | os.PathLike[str]) -> BiasSpec:
         raise InputError(f"{text}: {(error.strerror or str(error)).lower()}") from error
 
 
+def kept_spec(spec: BiasSpec) -> str | None:
+    """Write a spec as JSON, to be kept with what was made by it; None if it is built in."""
+    if spec.name in _builtin() and read_spec(spec.name) == spec:
+        return None
+    sides = ("targets", "attributes")
+    tests = [
+        {"name": test.name, **{side: {s.name: s.words for s in getattr(test, side)} for side in sides}}
+        for test in spec.tests
+    ]
+    known = {"name": spec.name, "source": spec.source, "tests": tests}
+    known |= {key: getattr(spec, key) for key in ("definitional", "equalize", "specific")}
+    known |= {"words": {words.name: words.words for words in spec.words}}
+    return json.dumps({key: value for key, value in known.items() if value}, ensure_ascii=False)
+
+
+def restored_spec(text: str) -> BiasSpec:
+    """Read what `kept_spec` wrote.
+
+    Raises
+    ------
+    InputError
+        It is none.
+    """
+    return _parsed("the spec that is kept with the map", text.encode())
+
+
 def read_pairs_spec(path: str | os.PathLike[str]) -> tuple[BiasSpec, list[Problem]]:
     """Read definitional pairs, one a line: see `embcli.formats.pairs.read_pairs`.
 

@@ -216,6 +216,7 @@ class _Mapper:
     ) -> None:
         self._transform = transform.rounded()
         self._edits = map.map.edits
+        self._within = map.changes_one_space
         self._target = target
         self._space: Recipe = map.space
         # Both sides may be of one space, and then one text has two vectors.
@@ -288,6 +289,8 @@ class _Mapper:
             chosen = np.concatenate([batch.vectors[starts[row] : ends[row]] for row in which])
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             mapped = self._transform.apply(chosen)
+            if self._within:
+                mapped[self._transform.vanished(chosen, mapped)] = 0
             if self._edits is not None:
                 counts = (ends - starts)[which].tolist()
                 texts = [

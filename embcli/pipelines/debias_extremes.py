@@ -28,7 +28,7 @@ class Leaning:
     ----------
     word : str
     group : str
-        The first word of the side it lies on.
+        What the side it lies on is called: the first word of the group farthest out there.
     projection : float
         Its cosine with the direction; positive towards the first group.
     neutral : bool
@@ -121,11 +121,11 @@ def extremes(
     order = np.argsort(-along, kind="stable").tolist()
     if k is not None and 2 * k < len(order):
         order = order[:k] + order[-k:]
-    is_neutral = {*neutral(spec, found).tolist()}
+    is_neutral = {*neutral(spec, found, (way or Way()).ignore_case).tolist()}
     return [
         Leaning(
             found[row],
-            bias.groups[0] if along[row] >= 0 else bias.groups[-1],
+            bias.ends[0] if along[row] >= 0 else bias.ends[1],
             float(along[row]),
             row in is_neutral,
             None if alike is None else float(alike[row]),

@@ -12,7 +12,7 @@ from embcli.core.cosine import pair_cosines, unit
 from embcli.core.debiasing.subspace import direct_bias, projections
 from embcli.core.maps import Edits, Linear, Map, Transform, Unit
 from embcli.errors import InputError, UsageError, counted
-from embcli.formats.bias_spec import BiasSpec
+from embcli.formats.bias_spec import BiasSpec, kept_spec
 from embcli.pipelines.debias_erase import Made, Row, erasing, of_label, probed
 from embcli.pipelines.debias_plan import AWAY, LABEL, METHODS, WORDS, Plan
 from embcli.pipelines.debias_words import Bias, check_sklearn, held_out, neutral, texts_of
@@ -23,6 +23,10 @@ from embcli.pipelines.sides import Side
 from embcli.store import Store, StoredMap
 
 _SAMPLE = 10_000
+# Fewer records of a side are no classes.
+_LEAST_BIASED = 10
+_SAME = 1e-6
+_STRENGTH = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +99,7 @@ def fit(
     rows = [*made.rows, change]
     facts = {
         "options": plan.told(),
+        "spec": plan.spec and kept_spec(plan.spec),
         "collections": {"source": collection},
         "concept": made.facts,
         "measured": rows,
@@ -133,7 +138,7 @@ def _change(transform: Transform, sample: NDArray[np.float32]) -> Row:
     rows = np.arange(len(sample))
     same = pair_cosines(sample, after, rows, rows)
     return {
-        "measure": "mean cosine with what it was", "set": "", "before": 1.0,
+        "measure": "mean cosine with what it was", "set": f"{len(sample):,} records", "before": 1.0,
         "after": round(float(np.mean(same)), 6) if len(same) else None, "n": len(sample),
     }  # fmt: skip
 
@@ -154,7 +159,7 @@ def _of_words(plan: Plan, lexicon: Lexicon, note: Note) -> Made:
     elif method == "hard":
         made = _hard(plan.spec, bias, lexicon, note)
     elif method == "soft":
-        made = _soft(plan, bias, lexicon)
+        made = _soft(plan, bias, lexicon, note)
     else:
         made = _of_most_biased(plan, bias, lexicon, note)
     made.facts |= bias.facts()
@@ -166,49 +171,48 @@ def _hard(spec: BiasSpec, bias: Bias, lexicon: Lexicon, note: Note) -> Made:
     from embcli.core.debiasing.bolukbasi import equalized
     from embcli.core.debiasing.erasure import projection
 
+    basis = bias.subspace.basis
     given = spec.equalize or spec.definitional
-    pairs = [pair for pair in _cased(given, lexicon) if len(pair) == 2]
-    if given and len(given[0]) != 2:
-        note(f"spec {spec.name!r} has sets of {len(given[0])} words: they are not equalized")
-    words = [word for pair in pairs for word in pair]
-    _, vectors = lexicon.find(words)
-    both = unit(vectors).reshape(len(pairs), 2, -1)
-    made = equalized(both, bias.subspace.basis).reshape(len(words), -1)
-    kept = [word for word in spec.specific if word not in set(words)]
-    there = len(kept) - len(lexicon.missing(kept)) if not lexicon.encodes else len(kept)
+    sets = [words for words in _cased(given, lexicon) if _differ(words, lexicon, basis)]
+    words = [word for of_set in sets for word in of_set]
+    made = np.empty((0, basis.shape[1]))
+    if sets:
+        both = unit(lexicon.find(words)[1]).reshape(len(sets), len(sets[0]), -1)
+        made = equalized(both, basis).reshape(len(words), -1)
+    equal = {*words}
+    there = [
+        word for word in spec.specific
+        if word not in equal and (lexicon.encodes or not lexicon.missing([word]))
+    ]  # fmt: skip
+    what = "pair" if not given or len(given[0]) == 2 else "set"
     note(
-        f"{counted(len(pairs), 'pair')} equalized, {counted(there, 'specific word')} left as "
-        f"{'it is' if there == 1 else 'they are'}"
+        f"{counted(len(sets), what)} equalized, {counted(len(there), 'specific word')} left as "
+        f"{'it is' if len(there) == 1 else 'they are'}"
     )
+    # Records may be written in another case than the spec's words.
+    kept, replaced = (tuple(map(lexicon.spelled, some)) for some in (there, words))
     return Made(
-        Transform.of(Unit()).then(projection(bias.subspace.basis)),
-        Edits(tuple(kept), tuple(words), made),
+        Transform.of(Unit()).then(projection(basis)),
+        Edits(kept, replaced, made),
         scaled=True,
-        facts={"equalized": len(pairs), "kept": there},
+        facts={"equalized": len(sets), "kept": len(there)},
     )
 
 
-def _cased(pairs: Iterable[Sequence[str]], lexicon: Lexicon) -> list[tuple[str, ...]]:
-    """Give pairs all of whose words are there, in the cases the paper's program takes, once."""
-    forms: list[Callable[[str], str]] = [str, str.lower, str.title, str.upper]
-    cased = dict.fromkeys(tuple(map(form, pair)) for pair in pairs for form in forms)
-    seen: set[str] = set()
-    found = []
-    for pair in cased:
-        if len(set(pair)) == len(pair) and not seen & {*pair} and not lexicon.missing(pair):
-            seen |= {*pair}
-            found.append(pair)
-    return found
+def _differ(words: Sequence[str], lexicon: Lexicon, basis: NDArray[np.float64]) -> bool:
+    """Whether the words of a set can be told apart within the subspace."""
+    within = unit(lexicon.find(words)[1]) @ basis.T
+    return bool(np.linalg.norm(within - within.mean(axis=0), axis=1).min() > _SAME)
 
 
-def _soft(plan: Plan, bias: Bias, lexicon: Lexicon) -> Made:
+def _soft(plan: Plan, bias: Bias, lexicon: Lexicon, note: Note) -> Made:
     from embcli.core.debiasing.bolukbasi import soft
 
     assert plan.spec is not None
-    side = Side.load(lexicon.collection)
+    side = Side.load(lexicon.collection, note)
     vectors = unit(side.vectors).astype(np.float32)
-    rows = neutral(plan.spec, texts_of(side))
-    transform = soft(vectors, vectors[rows], bias.subspace.basis, strength=plan.strength)
+    rows = neutral(plan.spec, texts_of(side), lexicon.ignore_case)
+    transform = soft(vectors, vectors[rows], bias.subspace.basis, strength=_STRENGTH if plan.strength is None else plan.strength)
     return Made(Transform.of(Unit()).then(transform), facts={"neutral": len(rows)})
 
 
@@ -218,10 +222,17 @@ def _of_most_biased(plan: Plan, bias: Bias, lexicon: Lexicon, note: Note) -> Mad
 
     assert plan.spec is not None
     check_sklearn(f"method {plan.chosen.name!r}")
-    side = Side.load(lexicon.collection)
-    rows = neutral(plan.spec, texts_of(side))
+    side = Side.load(lexicon.collection, note)
+    rows = neutral(plan.spec, texts_of(side), lexicon.ignore_case)
     along = projections(side.vectors[rows], bias.subspace.basis)[:, 0]
     each = min(plan.biased, len(rows) // 2)
+    if each < _LEAST_BIASED:
+        raise InputError(
+            f"method {plan.chosen.name!r} takes {_LEAST_BIASED} records at least of either side of "
+            f"the direction, and collection {side.name!r} has {counted(len(rows), 'record')} "
+            f"without a word of the spec; --biased is {plan.biased:,}",
+            hint="--method hard or projection, or a collection of many words",
+        )
     if each < plan.biased:
         note(f"{each:,} records of each side, rather than {plan.biased:,}: there are no more")
     chosen, labels = most_biased(along, each)

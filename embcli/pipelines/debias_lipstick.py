@@ -1,6 +1,6 @@
 """Whether records that were biased can still be told apart, whatever a direction shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,17 @@ class MostBiased:
     words: list[str]
     plain: frozenset[int]
 
+    def among(self, ids: Container[str]) -> "MostBiased | None":
+        """Leave out the records that are not there; None if too few are left of a side."""
+        there = [place for place, id in enumerate(self.ids) if id in ids]
+        labels = self.labels[there]
+        if np.bincount(labels, minlength=2).min() < _LEAST_BIASED:
+            return None
+        plain = {new for new, place in enumerate(there) if place in self.plain}
+        words = [id for id in self.words if id in ids]
+        chosen = [self.ids[place] for place in there]
+        return MostBiased(chosen, labels, self.along, words, frozenset(plain))
+
 
 def most_biased(subject: Subject, bias: Bias | None = None) -> MostBiased | None:
     """Find the records that lie farthest on either side; None, with a note, if there are too few.
@@ -65,7 +76,7 @@ def most_biased(subject: Subject, bias: Bias | None = None) -> MostBiased | None
     side = _vocabulary(subject)
     texts = texts_of(side)[: len(side.keys)]
     along = projections(side.vectors, bias.subspace.basis)[:, 0]
-    rows = neutral(spec, texts)
+    rows = neutral(spec, texts, subject.lexicon.ignore_case)
     each = min(settings.biased, len(rows) // 2)
     if each < _LEAST_BIASED:
         subject.note(
@@ -134,7 +145,7 @@ def told_apart(subject: Subject, formerly: MostBiased) -> Iterator[Figure]:
         f"two clusters, seed {seed}", ".5: the sides are mixed; 1: each makes a cluster",
     )  # fmt: skip
     held = held_out([formerly.ids[place] for place in there])
-    if min(np.bincount(labels[held], minlength=2).min(), np.bincount(labels[~held]).min()) >= 2:
+    if min(np.bincount(labels[held], minlength=2).min(), np.bincount(labels[~held], minlength=2).min()) >= 2:
         for kernel, name in (("rbf", "SVM accuracy"), ("linear", "linear SVM accuracy")):
             yield Figure(
                 name, f"{each:,} most biased a side",

@@ -70,7 +70,9 @@ def measure(
         return figures(subject)
 
 
-def figures(subject: Subject, formerly: MostBiased | None = None) -> list[Figure]:
+def figures(
+    subject: Subject, formerly: MostBiased | None = None, wanted: Sequence[str] | None = None
+) -> list[Figure]:
     """Measure a space; see `measure`.
 
     Parameters
@@ -78,16 +80,19 @@ def figures(subject: Subject, formerly: MostBiased | None = None) -> list[Figure
     subject : Subject
     formerly : MostBiased, optional
         Of the space before something was taken out of it; by default of this space itself.
+    wanted : sequence of str, optional
+        By default what `possible` gives.
     """
-    wanted = possible(subject)
+    wanted = possible(subject) if wanted is None else wanted
     made: list[Figure] = []
-    if {"subspace", "ripa", "lipstick"} & {*wanted}:
+    by_pairs = has_pairs(subject.spec)
+    if {"subspace", "ripa", "lipstick"} & {*wanted} or ("rnd" in wanted and by_pairs):
         bias = Bias.of(subject.spec, subject.lexicon, subject.settings.components, subject.note)
         if "subspace" in wanted:
             made += _subspace(subject, bias)
         if "ripa" in wanted:
             made += _ripa(subject, bias)
-        if "rnd" in wanted:
+        if "rnd" in wanted and by_pairs:
             made += _rnd_of_lists(subject, bias)
     for test in subject.spec.tests:
         made += _tested(subject, test, wanted)
@@ -114,7 +119,7 @@ def possible(subject: Subject) -> list[str]:
         A package that one asked for needs is not installed.
     """
     asked, spec = subject.settings.measures, subject.spec
-    pairs = bool(spec.definitional) and len(spec.definitional[0]) == 2
+    pairs = has_pairs(spec)
     has = {
         "subspace": bool(spec.definitional),
         "ripa": pairs and bool(spec.words),
@@ -138,6 +143,11 @@ def possible(subject: Subject) -> list[str]:
         subject.note(f"without {' and '.join(left)}, scikit-learn missing: {INSTALL}")
         there = [name for name in there if name not in left]
     return there
+
+
+def has_pairs(spec: BiasSpec) -> bool:
+    """Whether a spec has two groups."""
+    return bool(spec.definitional) and len(spec.definitional[0]) == 2
 
 
 def _subspace(subject: Subject, bias: Bias) -> list[Figure]:
@@ -168,7 +178,7 @@ def _subspace(subject: Subject, bias: Bias) -> list[Figure]:
             )  # fmt: skip
         vectors, missing = subject.find(of_list)
         if len(basis) == 1 and len(vectors) > 2:
-            made += _indirect(words, vectors, missing, basis, bias.groups)
+            made += _indirect(words, vectors, missing, basis, bias.ends)
     return made
 
 
@@ -279,7 +289,8 @@ def _tested(subject: Subject, test: AssociationTest, wanted: Sequence[str]) -> I
         rnsb = association.rnsb(np.concatenate([x, y]), b, a, seed=settings.seed)
         yield Figure(
             "RNSB", test.name, rnsb.divergence, None, n, missing,
-            f"a classifier of {bad.name} against {good.name} is right in {rnsb.accuracy:.0%}",
+            f"a classifier of {bad.name} against {good.name}"
+            + (f" is right in {rnsb.accuracy:.0%}" if rnsb.accuracy == rnsb.accuracy else ""),
             f"0: all targets are as likely taken for {bad.name}",
         )  # fmt: skip
     if "rnd" in wanted:

@@ -83,8 +83,8 @@ class Plan:
         Texts; where vectors of words were imported, words.
     components : int
         Of the bias subspace.
-    strength : float
-        The λ of soft.
+    strength : float, optional
+        The λ of soft, .2 by default.
     directions : int, optional
         Most that inlp takes out.
     biased : int
@@ -104,7 +104,7 @@ class Plan:
     label: str | None = None
     away: tuple[str, ...] = ()
     components: int = 1
-    strength: float = 0.2
+    strength: float | None = None
     directions: int | None = None
     biased: int = 2500
     seed: int = 0
@@ -126,8 +126,13 @@ class Plan:
             )
         if not all(text.strip() for text in self.away):
             raise UsageError("--away: a text is empty")
-        if self.strength < 0 or not np.isfinite(self.strength):
+        if self.strength is not None and not 0 <= self.strength < np.inf:
             raise UsageError(f"--strength is at least 0, not {self.strength:g}")
+        for option, given, method in (
+            ("--strength", self.strength, "soft"), ("--directions", self.directions, "inlp"),
+        ):
+            if given is not None and self.chosen.name != method:
+                raise UsageError(f"{option} is for method {method}, not {self.chosen.name}")
         if min(self.components, self.biased, self.directions or 1) < 1 or self.directions == 0:
             raise UsageError("--components, --biased and --directions are at least 1")
 

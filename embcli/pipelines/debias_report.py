@@ -11,7 +11,7 @@ from embcli.config import DEFAULT_DB
 from embcli.core.debiasing.subspace import direct_bias, projections
 from embcli.errors import UsageError
 from embcli.formats import Problem
-from embcli.formats.bias_spec import BiasSpec, read_spec, specs
+from embcli.formats.bias_spec import BiasSpec, read_spec, restored_spec
 from embcli.pipelines.debias_erase import HELD_OUT_SVM
 from embcli.pipelines.debias_kept import measure_kept
 from embcli.pipelines.debias_lipstick import most_biased
@@ -21,12 +21,17 @@ from embcli.pipelines.debias_subject import Figure, Settings, Subject, Way, once
 from embcli.pipelines.debias_words import Bias, neutral
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.store import Store
+from embcli.viz.figure import check_figure
 
 # Below this, what is left along a direction is rounding.
 _ROUNDING = 1e-6
 _SIGNIFICANT = 0.05
 # Of what is to be kept, so much is no loss worth the name.
 _KEPT = 0.005
+# Of effect sizes, which are in standard deviations, so much is no change worth the name.
+_EFFECT = 0.05
+# On fewer records, chance cannot be told from what remains.
+_ENOUGH = 100
 _DEFAULT = "gender"
 FORMER = "direct bias, former"
 
@@ -85,6 +90,7 @@ def report(
     *,
     kept: Mapping[str, Any] | None = None,
     figure: str | os.PathLike[str] | None = None,
+    force: bool = False,
     db: str | os.PathLike[str] = DEFAULT_DB,
     note: Note = lambda message: None,
     problem: Callable[[Problem], object] = lambda problem: None,
@@ -106,6 +112,8 @@ def report(
         ``sample`` of `embcli.pipelines.debias_kept.measure_kept`.
     figure : path, optional
         Where to draw the first list of the spec along the bias direction, before and after.
+    force : bool
+        Replace a figure that is there.
     db : path
     note, problem, advance : callable
         Told what a user should know, of lines that cannot be read, and how far the comparison
@@ -128,11 +136,15 @@ def report(
     fitted = _fitted(after, db)
     if spec is None:
         spec = _spec_of(fitted)
+        if not fitted:
+            note(f"measured by spec {_DEFAULT!r}; name another by --spec")
+    if figure is not None:
+        if spec is None or not (spec.words and spec.definitional):
+            raise UsageError("--figure draws a list of words along a direction: name a --spec")
+        check_figure(figure, extra="debias", force=force)
     changes = _held_out(fitted)
     if spec is not None:
         changes += _of_spec(before, after, spec, settings, way, figure, db, note)
-    elif figure is not None:
-        raise UsageError("--figure draws words along a direction: name a --spec")
     rows = measure_kept(
         before, after, **(kept or {}), ignore_case=way.ignore_case, options=way.options,
         seed=settings.seed, db=db, note=note, problem=problem, advance=advance,
@@ -148,14 +160,18 @@ def _fitted(collection: str, db: str | os.PathLike[str]) -> dict[str, Any]:
         map = store.maps.of_space(store.collection(collection).recipe)
     if map is None or map.method not in METHODS:
         return {}
-    return {**map.fit.get("options", {}), "measured": map.fit.get("measured", [])}
+    fit = map.fit
+    return {
+        **fit.get("options", {}), "measured": fit.get("measured", []), "kept_spec": fit.get("spec"),
+    }  # fmt: skip
 
 
 def _spec_of(fitted: Mapping[str, Any]) -> BiasSpec | None:
     if fitted and fitted.get("spec") is None:
         return None
-    name = fitted.get("spec", _DEFAULT)
-    return read_spec(name if name in specs() else _DEFAULT)
+    if kept := fitted.get("kept_spec"):
+        return restored_spec(kept)
+    return read_spec(fitted.get("spec", _DEFAULT))
 
 
 def _held_out(fitted: Mapping[str, Any]) -> list[Change]:
@@ -186,8 +202,16 @@ def _of_spec(
             stack.enter_context(open_subject(name, spec, settings, way, db=db, note=note))
             for name in (before, after)
         )
-        formerly = most_biased(first) if "lipstick" in possible(first) else None
-        made = [figures(subject, formerly) for subject in (first, second)]
+        formerly, wanted = None, possible(first)
+        if "lipstick" in wanted:
+            formerly = most_biased(first)
+            if formerly is not None:
+                formerly = formerly.among({*second.lexicon.collection.names().values()})
+                if formerly is None:
+                    note(f"without lipstick: {after!r} has too few of the most biased records")
+            if formerly is None:
+                wanted.remove("lipstick")
+        made = [figures(subject, formerly, wanted) for subject in (first, second)]
         changes = [*_along_former(first, second), *_paired(*made)]
         if figure is not None:
             _draw(first, second, Path(figure))
@@ -236,7 +260,9 @@ def _verdict(before: Figure, after: Figure) -> str:
     if before.measure in ("k-means purity", "SVM accuracy", "linear SVM accuracy"):
         return _told_apart(now, after.n)
     if before.measure == "WEAT effect size":
-        words = _fall(was, now) if was * now >= 0 else "turned to the other side"
+        words = "turned to the other side"
+        if was * now >= 0 or abs(now - was) < _EFFECT:
+            words = _fall(was, now, _EFFECT)
         # The test is one-sided: a p near 1 is significant on the other side.
         if after.p_value is not None and (after.p_value if now >= 0 else 1 - after.p_value) < (
             _SIGNIFICANT
@@ -250,19 +276,19 @@ def _verdict(before: Figure, after: Figure) -> str:
     return _fall(was, now)
 
 
-def _fall(before: float, after: float) -> str:
+def _fall(before: float, after: float, tolerance: float = 0.0) -> str:
     was, now = abs(before), abs(after)
     if now < _ROUNDING <= was:
         return "gone"
-    if abs(now - was) < _ROUNDING:
-        return "unchanged"
+    if abs(now - was) < max(_ROUNDING, tolerance):
+        return "hardly changes" if tolerance else "unchanged"
     return "falls" if now < was else "rises"
 
 
 def _told_apart(share: float, n: int, chance: float = 0.5) -> str:
     # Beyond three standard errors it is hardly chance.
     if share <= chance + 3 * (chance * (1 - chance) / max(n, 1)) ** 0.5:
-        return "at chance"
+        return "at chance" if n >= _ENOUGH else f"{n} records are too few to tell"
     much = share > (1 + chance) / 2
     return f"{'much' if much else 'something'} remains: {share:.0%} told apart"
 
@@ -295,7 +321,7 @@ def _summed_up(changes: Sequence[Change]) -> str:
             f"an SVM still tells {svm.after:.1%} of the records apart (before: {svm.before:.1%}), "
             + ("so much of it is still there" if svm.verdict.startswith("much") else
                "so some of it is still there" if "remains" in svm.verdict else
-               "which is chance")
+               "which is chance" if svm.verdict == "at chance" else svm.verdict)
         )  # fmt: skip
     return "; ".join(parts)
 
@@ -304,8 +330,6 @@ def _draw(first: Subject, second: Subject, path: Path) -> None:
     from embcli.viz.bias import projection_figure
 
     spec = first.spec
-    if not spec.words:
-        raise UsageError(f"spec {spec.name!r} has no list of words to draw")
     words = [word for word in spec.words[0].words if not second.lexicon.missing([word])]
     bias = Bias.of(spec, first.lexicon, 1, lambda message: None)
     same = first.lexicon.collection.recipe.dim == second.lexicon.collection.recipe.dim
@@ -315,5 +339,5 @@ def _draw(first: Subject, second: Subject, path: Path) -> None:
     later = projections(second.lexicon.find(found)[1], other.subspace.basis)[:, 0]
     projection_figure(
         found, along, later, path, title=f"{spec.words[0].name} along the {spec.name} direction",
-        positive=bias.groups[0], negative=bias.groups[1], force=True, note=first.note,
+        positive=bias.ends[0], negative=bias.ends[1], force=True, note=first.note,
     )  # fmt: skip

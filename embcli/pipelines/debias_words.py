@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embcli.core.cosine import unit
 from embcli.core.debiasing.subspace import Subspace, bias_subspace
 from embcli.errors import InputError, ModelError, counted
 from embcli.formats.bias_spec import BiasSpec
@@ -75,6 +76,13 @@ class Bias:
         """What to call the groups: the words of the first set, in their order."""
         return self.words[0]
 
+    @property
+    def ends(self) -> tuple[str, str]:
+        """What to call the ends of the first direction: the groups farthest out there."""
+        means = np.mean([unit(rows) for rows in self.sets], axis=0)
+        along = means @ self.subspace.basis[0]
+        return self.groups[int(along.argmax())], self.groups[int(along.argmin())]
+
     def facts(self) -> dict[str, Any]:
         """Give what is kept of it with a map, as JSON."""
         return {
@@ -93,10 +101,13 @@ def some_of(words: Sequence[str]) -> str:
     return f"{named} and {more:,} more" if more > 0 else named
 
 
-def neutral(spec: BiasSpec, texts: Sequence[str]) -> NDArray[np.int64]:
+def neutral(
+    spec: BiasSpec, texts: Sequence[str], ignore_case: bool = False
+) -> NDArray[np.int64]:
     """Find the texts that are not about a bias by their meaning, shape (n,).
 
-    Words are compared as they are written, the words of longer texts whatever their case.
+    Words are compared as they are written, unless case is ignored; the words of longer texts
+    whatever their case.
     """
     about = {*spec.specific}
     for words in (*spec.definitional, *spec.equalize):
@@ -105,7 +116,7 @@ def neutral(spec: BiasSpec, texts: Sequence[str]) -> NDArray[np.int64]:
 
     def is_neutral(text: str) -> bool:
         if " " not in text:
-            return text not in about
+            return (text.casefold() not in folded) if ignore_case else (text not in about)
         return folded.isdisjoint(_WORD.findall(text.casefold()))
 
     return np.array([row for row, text in enumerate(texts) if is_neutral(text)], np.int64)

@@ -34,6 +34,7 @@ class Lexicon:
     ----------
     encodes : bool
         Whether words are encoded, rather than looked up.
+    ignore_case : bool
 
     Raises
     ------
@@ -61,8 +62,10 @@ class Lexicon:
         self.collection = collection
         self.encodes = is_known(collection.recipe.root)
         self._templates = tuple(templates) or (BLANK,)
+        self.ignore_case = ignore_case
         self._known: dict[str, NDArray[np.float32]] = {}
         self._ids: dict[str, str] = {}
+        self._spelled: dict[str, str] = {}
         if templates and not self.encodes:
             raise UsageError(
                 f"collection {collection.name!r} has vectors of words, and no model to encode "
@@ -103,6 +106,11 @@ class Lexicon:
         self._learn(word for word in words if word not in self._known)
         return [word for word in words if not len(self._known[word])]
 
+    def spelled(self, word: str) -> str:
+        """Give a word as the record that it is taken from has it."""
+        self._learn([word] if word not in self._known else [])
+        return self._spelled.get(word, word)
+
     def sets(self, sets: Iterable[Sequence[str]]) -> list[NDArray[np.float32]]:
         """Give the vectors of sets all of whose words are there, each (n_words, dim).
 
@@ -127,6 +135,7 @@ class Lexicon:
             ids = [self._ids.get(word.casefold(), word) for word in new]
             there = self.collection.keys_by_id({*new, *ids})
             ids = [word if word in there else id for word, id in zip(new, ids, strict=True)]
+            self._spelled.update(zip(new, ids, strict=True))
             found = [id for id in dict.fromkeys(ids) if id in there]
             vectors = dict(zip(found, self.collection.vectors(found), strict=True))
             rows = np.stack([vectors.get(id, np.zeros(dim, np.float32)) for id in ids])[:, None]

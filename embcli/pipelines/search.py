@@ -163,7 +163,7 @@ def search(
                 f"collection {collection!r} has no codes", hint="embcli compress --kind int8"
             )
         wanted = None if where is None else _filter(source, where, note)
-        like_there = like is None or via is None or not via.asked
+        like_there = via is None or not via.asked or via.query.hash == source.recipe.hash
         without = {like} if like is not None and like_there else set()
         if source.recipe.multivector and (ranking is None or ranking.source != "lexical"):
             from embcli.pipelines.multivector import search_tokens

@@ -58,6 +58,8 @@ class Via:
         Whether somebody asked for this way or its model; it is the collection's own otherwise.
     stages : tuple of Map
         The maps one by one, if one of them treats single texts in a way of their own.
+    within_one : bool
+        Whether all maps change one model's space alone, rather than lead to another model's.
     """
 
     names: tuple[str, ...]
@@ -65,6 +67,7 @@ class Via:
     map: Map
     asked: bool
     stages: tuple[Map, ...] = ()
+    within_one: bool = False
 
     def lead(
         self, vectors: NDArray[np.float32], texts: Sequence[str] | None = None
@@ -85,6 +88,8 @@ class Via:
         led: NDArray[np.floating] = vectors.astype(np.float64)
         for map in self.stages or (self.map,):
             mapped = map.source.apply(led)
+            if self.within_one:
+                mapped[map.source.vanished(led, mapped)] = 0
             if map.edits is not None and texts is not None:
                 mapped = map.edits.apply(texts, led, mapped)
             led = mapped
@@ -106,7 +111,10 @@ class Via:
 
         def apply(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
             transform = quick if vectors.dtype == np.float32 else exact
-            return transform.apply(vectors)
+            mapped = transform.apply(vectors)
+            if self.within_one:
+                mapped[transform.vanished(vectors, mapped)] = 0
+            return mapped
 
         return apply
 
@@ -246,7 +254,8 @@ def _named(
                     "mapped vectors to be kept",
                     hint=f"embcli debias apply {only.name} -c {collection.name} --to NAME",
                 )
-            return Via((only.name,), space, only.map.on_source(), asked=True)
+            led = only.map.on_source()
+            return Via((only.name,), space, led, asked=True, within_one=only.changes_one_space)
     own = [edge for edge in edges if edge.name in names]
     paths = [
         path
@@ -339,9 +348,10 @@ def _composed(store: Store, paths: Iterator[_Path], *, asked: bool = True) -> It
 def _compose(store: Store, path: _Path, asked: bool) -> Via:
     """Put the sides of a path, which begins at the collection, into one map from its end."""
     whole, stages = Map(Transform()), []
-    all_outwards = True
+    all_outwards = within_one = True
     for edge, space in reversed(path):
-        map = store.maps.get(edge.name).map
+        stored = store.maps.get(edge.name)
+        map, within_one = stored.map, within_one and stored.changes_one_space
         side = Map(getattr(map, edge.side))
         outwards = space.hash == edge.inner.hash
         whole = whole.then(side if outwards else side.reversed())
@@ -352,7 +362,10 @@ def _compose(store: Store, path: _Path, asked: bool) -> Via:
     elif not all_outwards:
         raise NotInvertibleError("a map treats single words in a way of their own")
     names = dict.fromkeys(edge.name for edge, _ in reversed(path))
-    return Via(tuple(names), path[-1][1], whole.on_source(), asked, tuple(stages))
+    return Via(
+        tuple(names), path[-1][1], whole.on_source(), asked, tuple(stages),
+        within_one and all_outwards,
+    )  # fmt: skip
 
 
 def _is_end(space: Recipe) -> bool:

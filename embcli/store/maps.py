@@ -72,6 +72,11 @@ class StoredMap:
         """Whether it changes vectors of the target, too."""
         return self.space.hash != self.target.hash
 
+    @property
+    def changes_one_space(self) -> bool:
+        """Whether it changes a space, as debiasing does, rather than leading to another."""
+        return self.source.hash == self.target.hash and self.map.treats_alike
+
 
 class Ends(NamedTuple):
     """What a map joins; see `StoredMap`."""

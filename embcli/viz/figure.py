@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,32 @@ _LETTERS = 10
 _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None},
 }  # fmt: skip
+
+
+def check_figure(path: str | os.PathLike[str], *, extra: str, force: bool = False) -> None:
+    """Refuse a figure that could not be written, before what it is to show is computed.
+
+    Parameters are as of `save_figure`.
+
+    Raises
+    ------
+    UsageError
+        The ending is none of a figure's, there is no such folder, or a file is there.
+    ModelError
+        Matplotlib is not installed.
+    """
+    path = Path(path)
+    if path.suffix.lower().removeprefix(".") not in FORMATS:
+        endings = ", ".join(f".{name}" for name in FORMATS)
+        raise UsageError(f"a figure ends in one of {endings}, not as {os.fspath(path)!r} does")
+    if not path.resolve().parent.is_dir():
+        raise UsageError(f"cannot write {path} (No such file or directory)")
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already", hint="--force")
+    if find_spec("matplotlib") is None:
+        raise ModelError(
+            "figures take Matplotlib, which is not installed", hint=f"pip install 'embcli[{extra}]'"
+        )
 
 
 def save_figure(
@@ -61,16 +88,10 @@ def save_figure(
     ModelError
         Matplotlib is not installed.
     """
+    check_figure(path, extra=extra, force=force)
+    from matplotlib import style
+
     format = Path(path).suffix.lower().removeprefix(".")
-    if format not in FORMATS:
-        endings = ", ".join(f".{name}" for name in FORMATS)
-        raise UsageError(f"a figure ends in one of {endings}, not as {os.fspath(path)!r} does")
-    try:
-        from matplotlib import style
-    except ImportError as error:
-        raise ModelError(
-            "figures take Matplotlib, which is not installed", hint=f"pip install 'embcli[{extra}]'"
-        ) from error
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with (
         style.context(["default", {"svg.hashsalt": "embcli"}]),

@@ -41,19 +41,20 @@ def neutralize(basis: Vectors) -> Transform:
 
 
 def equalized(pairs: Vectors, basis: Vectors) -> Floats:
-    """Make the words of a pair differ within the bias subspace only, and equally.
+    """Make the words of a pair, or a larger set, differ within the bias subspace only.
 
     Parameters
     ----------
-    pairs : float array, shape (m, 2, dim)
+    pairs : float array, shape (m, size, dim)
         At any length; not modified.
     basis : float array, shape (k, dim)
 
     Returns
     -------
-    pairs : float64 array, shape (m, 2, dim)
-        Of length 1. Outside the subspace both words of a pair are the mean of both; within it they
-        are opposite. Both are then as far from every word that was neutralised.
+    pairs : float64 array, shape (m, size, dim)
+        Of length 1. Outside the subspace the words of a set are their mean; within it they keep
+        the direction in which they are from it, at one length: those of a pair are opposite. All
+        are then as far from every word that was neutralised.
 
     Raises
     ------
@@ -63,23 +64,25 @@ def equalized(pairs: Vectors, basis: Vectors) -> Floats:
     References
     ----------
     T. Bolukbasi, K.-W. Chang, J. Zou, V. Saligrama, A. Kalai. Man is to computer programmer as
-    woman is to homemaker? Debiasing word embeddings. NeurIPS 2016. Step 2a, for sets of two.
+    woman is to homemaker? Debiasing word embeddings. NeurIPS 2016. Step 2a. T. Manzini, Y. Lim,
+    Y. Tsvetkov, A. Black. Black is to criminal as caucasian is to police. NAACL 2019.
     """
     axes = orthonormal(basis)
     exact = unit(pairs)
     mean = exact.mean(axis=1)
     outside = mean - mean @ axes.T @ axes
-    apart = (exact[:, 0] - exact[:, 1]) @ axes.T
-    lengths = np.linalg.norm(apart, axis=1)
-    if len(same := np.flatnonzero(lengths < _SAME)):
+    apart = (exact - mean[:, None]) @ axes.T
+    lengths = np.linalg.norm(apart, axis=2)
+    if len(same := np.flatnonzero(lengths.min(axis=1, initial=np.inf) < _SAME / 2)):
         raise InputError(
             f"{len(same)} of {counted(len(pairs), 'pair')} to equalize cannot be told apart within "
             f"the bias subspace, first pair {same[0] + 1}: take them off the list"
         )
     # Means of vectors of length 1 are no longer than 1, but for rounding.
     left = np.sqrt(np.maximum(1 - np.einsum("ij,ij->i", outside, outside), 0))
-    within = (left / lengths)[:, None] * apart @ axes
-    return np.stack([outside + within, outside - within], axis=1)
+    within = (left[:, None] / lengths)[:, :, None] * apart @ axes
+    made: Floats = outside[:, None] + within
+    return made
 
 
 def soft(vectors: Vectors, neutral: Vectors, basis: Vectors, *, strength: float = 0.2) -> Transform:
