@@ -133,11 +133,12 @@ def kept_spec(spec: BiasSpec) -> str | None:
     if spec.name in _builtin() and read_spec(spec.name) == spec:
         return None
     sides = ("targets", "attributes")
-    tests = [
-        {"name": test.name, **{side: {s.name: s.words for s in getattr(test, side)} for side in sides}}
+    tests: list[dict[str, Any]] = [
+        {"name": test.name}
+        | {side: {words.name: words.words for words in getattr(test, side)} for side in sides}
         for test in spec.tests
     ]
-    known = {"name": spec.name, "source": spec.source, "tests": tests}
+    known: dict[str, Any] = {"name": spec.name, "source": spec.source, "tests": tests}
     known |= {key: getattr(spec, key) for key in ("definitional", "equalize", "specific")}
     known |= {"words": {words.name: words.words for words in spec.words}}
     return json.dumps({key: value for key, value in known.items() if value}, ensure_ascii=False)

@@ -199,6 +199,23 @@ def _hard(spec: BiasSpec, bias: Bias, lexicon: Lexicon, note: Note) -> Made:
     )
 
 
+def _cased(sets: Iterable[Sequence[str]], lexicon: Lexicon) -> list[tuple[str, ...]]:
+    """Give sets all of whose words are there, in the cases the paper's program takes, once."""
+    forms: list[Callable[[str], str]] = [str, str.lower, str.title, str.upper]
+    cased = dict.fromkeys(tuple(map(form, words)) for words in sets for form in forms)
+    seen: set[str] = set()
+    found = []
+    for words in cased:
+        if lexicon.missing(words):
+            continue
+        # Two spellings may be of one record.
+        records = {lexicon.spelled(word) for word in words}
+        if len(records) == len(words) and not seen & records:
+            seen |= records
+            found.append(words)
+    return found
+
+
 def _differ(words: Sequence[str], lexicon: Lexicon, basis: NDArray[np.float64]) -> bool:
     """Whether the words of a set can be told apart within the subspace."""
     within = unit(lexicon.find(words)[1]) @ basis.T
@@ -212,7 +229,12 @@ def _soft(plan: Plan, bias: Bias, lexicon: Lexicon, note: Note) -> Made:
     side = Side.load(lexicon.collection, note)
     vectors = unit(side.vectors).astype(np.float32)
     rows = neutral(plan.spec, texts_of(side), lexicon.ignore_case)
-    transform = soft(vectors, vectors[rows], bias.subspace.basis, strength=_STRENGTH if plan.strength is None else plan.strength)
+    transform = soft(
+        vectors,
+        vectors[rows],
+        bias.subspace.basis,
+        strength=_STRENGTH if plan.strength is None else plan.strength,
+    )
     return Made(Transform.of(Unit()).then(transform), facts={"neutral": len(rows)})
 
 
@@ -234,7 +256,8 @@ def _of_most_biased(plan: Plan, bias: Bias, lexicon: Lexicon, note: Note) -> Mad
             hint="--method hard or projection, or a collection of many words",
         )
     if each < plan.biased:
-        note(f"{each:,} records of each side, rather than {plan.biased:,}: there are no more")
+        some = counted(each, "record")
+        note(f"{some} of each side, rather than {plan.biased:,}: there are no more")
     chosen, labels = most_biased(along, each)
     held = held_out([side.ids[row] for row in rows[chosen]])
     vectors = unit(side.vectors[rows[chosen]]).astype(np.float32)

@@ -145,7 +145,13 @@ def told_apart(subject: Subject, formerly: MostBiased) -> Iterator[Figure]:
         f"two clusters, seed {seed}", ".5: the sides are mixed; 1: each makes a cluster",
     )  # fmt: skip
     held = held_out([formerly.ids[place] for place in there])
-    if min(np.bincount(labels[held], minlength=2).min(), np.bincount(labels[~held], minlength=2).min()) >= 2:
+    if (
+        min(
+            np.bincount(labels[held], minlength=2).min(),
+            np.bincount(labels[~held], minlength=2).min(),
+        )
+        >= 2
+    ):
         for kernel, name in (("rbf", "SVM accuracy"), ("linear", "linear SVM accuracy")):
             yield Figure(
                 name, f"{each:,} most biased a side",

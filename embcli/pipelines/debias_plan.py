@@ -128,10 +128,9 @@ class Plan:
             raise UsageError("--away: a text is empty")
         if self.strength is not None and not 0 <= self.strength < np.inf:
             raise UsageError(f"--strength is at least 0, not {self.strength:g}")
-        for option, given, method in (
-            ("--strength", self.strength, "soft"), ("--directions", self.directions, "inlp"),
-        ):
-            if given is not None and self.chosen.name != method:
+        told = {"soft": ("--strength", self.strength), "inlp": ("--directions", self.directions)}
+        for method, (option, value) in told.items():
+            if value is not None and self.chosen.name != method:
                 raise UsageError(f"{option} is for method {method}, not {self.chosen.name}")
         if min(self.components, self.biased, self.directions or 1) < 1 or self.directions == 0:
             raise UsageError("--components, --biased and --directions are at least 1")

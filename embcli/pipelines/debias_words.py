@@ -101,9 +101,7 @@ def some_of(words: Sequence[str]) -> str:
     return f"{named} and {more:,} more" if more > 0 else named
 
 
-def neutral(
-    spec: BiasSpec, texts: Sequence[str], ignore_case: bool = False
-) -> NDArray[np.int64]:
+def neutral(spec: BiasSpec, texts: Sequence[str], ignore_case: bool = False) -> NDArray[np.int64]:
     """Find the texts that are not about a bias by their meaning, shape (n,).
 
     Words are compared as they are written, unless case is ignored; the words of longer texts

@@ -78,7 +78,14 @@ def test_measures_name_their_words(biased, run):
     assert weat["value"] > 0.5
     assert "all 12,870 partitions" in weat["detail"]
     assert weat["p_value"] == pytest.approx(round(weat["p_value"] * 12870) / 12870)
-    assert rows["k-means purity", "20 most biased lower-case words a side"]["value"] >= 0.5
+    assert rows["k-means purity", "20 most biased lower-case words a side"]["value"] > 0.8
+    assert rows["SVM accuracy", "20 most biased a side"]["value"] > 0.8
+    for name in ("subspace", "ripa", "weat", "mac", "rnsb", "rnd", "lipstick"):
+        alone = run(
+            "debias", "measure", "-c", "words", "-s", "toy.json", "--biased", "20", "-M", name
+        )
+        assert alone.rows
+        assert [row for row in result.rows if row in alone.rows] == alone.rows
     zero = run("debias", "measure", "-c", "words", "-s", "toy.json", "-M", "weat", "--ddof", "0")
     (row,) = zero.rows
     assert row["value"] == pytest.approx(weat["value"] * np.sqrt(16 / 15))
@@ -145,7 +152,9 @@ def test_pairs_in_a_file_are_a_spec(biased, run):
     assert run("debias", "apply", "other", "-c", "words", "--to", "other").code == 0
     np.testing.assert_allclose(by_pairs, vectors_of("other", ["jobaa", "she"]), atol=1e-7)
     result = run("debias", "measure", "-c", "words", "-p", "pairs.tsv", "-M", "subspace")
-    assert [row["set"] for row in result.rows] == ["PC1", "PC2", "PC3", "PC4"][: len(result.rows)]
+    # Centred pairs have one component each.
+    assert [row["set"] for row in result.rows] == ["PC1", "PC2", "PC3", "PC4"]
+    assert sum(row["value"] for row in result.rows) == pytest.approx(1)
 
 
 def test_words_are_ranked_along_the_direction(biased, run):
@@ -359,7 +368,27 @@ def test_case_is_ignored_when_asked(biased, run):
         file.writelines(f"{a.upper()}\t{b.upper()}\n" for a, b in PAIRS)
     words = ("debias", "measure", "-c", "words", "-p", "big.tsv", "-M", "subspace")
     assert run(*words).code == 3
-    assert run(*words, "-i").code == 0
+    folded = [row["value"] for row in run(*words, "-i").rows]
+    plain = run(*words[:4], "-p", "pairs.tsv", "-M", "subspace").rows
+    assert folded == [row["value"] for row in plain]
+    # Specific words stay as they are, and pairs are equalized, however they are written.
+    spec = json.dumps(biased | {"equalize": [PAIRS[0]]}).replace("girl", "GIRL")
+    spec = spec.replace("woman", "WOMAN").replace("queen", "Queen")
+    with open("other.json", "w") as file:
+        file.write(spec)
+    assert run("debias", "fit", "-c", "words", "-s", "other.json", "-i", "-n", "x").code == 0
+    assert run("debias", "apply", "x", "-c", "words", "--to", "new").code == 0
+    stays = ["girl", "queen", "she"]
+    np.testing.assert_allclose(
+        vectors_of("new", stays), unit(vectors_of("words", stays)), atol=1e-6
+    )
+    a, b = vectors_of("new", ["woman", "man"])
+    assert a @ basis()[0] == pytest.approx(-(b @ basis()[0]), abs=1e-6)
+    listed = run("debias", "words", "-c", "words", "-s", "other.json", "-i", "-l", "records", "-a")
+    neutral_words = {row["word"] for row in listed.rows if row["neutral"]}
+    assert neutral_words == {f"job{a}{b}" for a in "abc" for b in "abcdefghijklmnopqrstuvwxyz"} & {
+        row["word"] for row in listed.rows
+    }
 
 
 def test_the_figures_of_google_news(gnews, run, shared):
@@ -369,10 +398,14 @@ def test_the_figures_of_google_news(gnews, run, shared):
     assert run("debias", "apply", "fair", "-c", "gnews", "--to", "fair").code == 0
     sets = [shared / "words" / name for name in ("questions-words.txt", "wordsim353.tsv")]
     sets = [item for file in sets for item in ("--word-set", file)]
-    result = run(
+    words = (
         "debias", "report", "gnews", "fair", *sets, "--ddof", "0", "--sample", "500",
         "--figure", "bias.svg",
     )  # fmt: skip
+    result = run(*words)
+    again = run(*words)
+    assert (again.code, again.out) == (2, "")
+    assert "bias.svg is there already" in again.err
     assert result.code == 0
     rows = {(row["measure"], row["set"]): row for row in result.rows}
     direct = rows["direct bias, former", "neutral professions"]
@@ -443,3 +476,77 @@ def test_no_plan_is_made_of_nonsense():
     for wrong in ({"strictness": -1}, {"ddof": 2}, {"samples": 0}, {"restrict": 1}):
         with pytest.raises(UsageError):
             Settings(**wrong)
+
+
+@pytest.mark.parametrize("spec", ["gender", "race", "religion"])
+def test_every_spec_does_everything(corpus, run, spec):
+    """Groups may be three; an end of the direction is called after the one farthest out there."""
+    assert run("encode", corpus).code == 0
+    assert run("debias", "measure", "-s", spec).code == 0
+    fit = run("debias", "fit", "-s", spec, "-n", "fair", "--components", "2")
+    assert fit.code == 0, fit.err
+    assert fit.rows[0]["after"] < 1e-6 < fit.rows[0]["before"]
+    assert run("debias", "apply", "fair", "--to", "new").code == 0
+    report = run("debias", "report", "default", "new", "--figure", "x.png")
+    assert report.code == 0, report.err
+    rows = run("debias", "words", "-s", spec, "-a", "-f", "json")
+    groups = {row["group"] for row in json.loads(rows.out)}
+    assert len(groups) == 2
+    from embcli import load_encoder
+    from embcli.core.debiasing.subspace import bias_subspace, projections
+    from embcli.formats.bias_spec import read_spec
+
+    sets = [
+        load_encoder("static").encode(words).astype(float) for words in read_spec(spec).definitional
+    ]
+    along = projections(np.concatenate(sets), bias_subspace(sets).basis)[:, 0]
+    of_groups = along.reshape(len(sets), -1).mean(axis=0)
+    first = read_spec(spec).definitional[0]
+    expected = {first[of_groups.argmax()], first[of_groups.argmin()]}
+    assert groups == expected
+
+
+def test_nothing_is_left_of_what_is_taken_out(corpus, run):
+    """What a map leaves of a text that it takes out whole is no vector, but rounding."""
+    with open(corpus, "a") as file:
+        file.write(json.dumps({"id": "t", "text": "terms and conditions"}) + "\n")
+    assert run("encode", corpus).code == 0
+    assert run("debias", "fit", "--away", "terms and conditions", "-n", "clean").code == 0
+    applied = run("debias", "apply", "clean", "--to", "new")
+    assert applied.code == 3
+    assert "the map makes a vector of zeros of record 't'" in applied.err
+    for way in (("-c", "new"), ("--via", "clean")):
+        result = run("search", "terms and conditions", *way)
+        assert (result.code, result.out) == (1, "")
+        assert "leaves nothing of the query" in result.err
+    scores = {hit["id"]: hit["score"] for hit in run("search", "a cat", "--via", "clean").rows}
+    assert scores["t"] == 0
+    near = run("search", "--like", "cat", "--via", "clean").rows
+    assert "cat" not in {hit["id"] for hit in near}
+
+
+def test_a_report_knows_what_a_map_was_fitted_to(biased, run):
+    """Also where the spec was a file of the user's."""
+    assert run("debias", "fit", "-c", "words", "-s", "toy.json", "-n", "fair").code == 0
+    assert run("debias", "apply", "fair", "-c", "words", "--to", "new").code == 0
+    named = run("debias", "report", "words", "new", "-s", "toy.json", "--biased", "20")
+    known = run("debias", "report", "words", "new", "--biased", "20")
+    assert known.out == named.out
+    some = "id in ('joba" + "', 'joba".join("abcdefghijklmnop") + "')"
+    assert run("debias", "apply", "fair", "-c", "words", "--to", "some", "-w", some).code == 0
+    # A few records of the collection are all that can be compared.
+    part = run("debias", "report", "words", "some", "-s", "toy.json", "-M", "lipstick")
+    assert part.code in (0, 3)
+    assert "bug" not in part.err
+
+
+def test_too_few_records_are_no_classes(biased, run):
+    for method in ("leace", "inlp"):
+        result = run(
+            "debias", "fit", "-c", "words", "-s", "toy.json", "-n", "x", "-M", method,
+            "--biased", "4",
+        )  # fmt: skip
+        assert (result.code, result.out) == (3, "")
+        assert "10 records at least" in result.err
+    result = run("debias", "fit", "-c", "words", "--away", "she", "-n", "x", "--strength", "2")
+    assert (result.code, "--strength is for method soft" in result.err) == (2, True)

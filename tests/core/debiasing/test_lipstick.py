@@ -66,8 +66,8 @@ def test_a_machine_is_trained_on_a_part_and_tested_on_the_rest():
         svm_accuracy(vectors, labels, train=400)
     with pytest.raises(UsageError, match="no kernel 'cubic'"):
         svm_accuracy(vectors, labels, kernel="cubic")
-    with pytest.raises(InputError, match="3 classes"):
-        svm_accuracy(vectors, np.arange(400) % 3, train=100)
+    # Of three sides, too; this one has nothing to do with the vectors.
+    assert svm_accuracy(vectors, np.arange(400) % 3, train=100) < 0.45
 
 
 def test_neighbours_are_counted_as_by_brute_force():
