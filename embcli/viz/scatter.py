@@ -15,11 +15,12 @@ from embcli.viz.figure import (
     TITLE,
     bare,
     finite,
-    measured,
+    fitted,
     new_figure,
     number,
     save_figure,
     shown,
+    text_sizes,
     title_lines,
 )
 
@@ -34,7 +35,7 @@ _SIDE, _LEFT, _RIGHT, _BELOW = 5.0, 0.85, 0.3, 0.7
 # About a point, and between texts.
 _POINT, _APART = 0.05, 0.03
 # How far from its point a name may be, in turn, and in which directions.
-_RINGS, _RING, _DIRECTIONS = 24, 0.09, 16
+_RING, _DIRECTIONS = 0.09, 16
 _GROWTH = 1.25
 _LONGEST = 30
 
@@ -114,7 +115,7 @@ def draw_scatter(
     )
     figure = new_figure()
     labels = [shown(name, _LONGEST) for name in names]
-    sizes = _sizes(labels)
+    sizes = text_sizes(labels, SMALL)
     low, span = _reach(points)
     side = _SIDE
     while (places := placed((points - low) / span * side, sizes, side)) is None:
@@ -126,7 +127,7 @@ def draw_scatter(
     _write_names(axes, labels, points, places / side * span + low)
     for axis, name in ((axes.xaxis, x_title), (axes.yaxis, y_title)):
         axis.set_major_formatter(number)
-        axis.set_label_text(shown(name, int(side * 12)), fontsize=TEXT, parse_math=False)
+        axis.set_label_text(fitted(name, TEXT, side), fontsize=TEXT, parse_math=False)
     return figure
 
 
@@ -151,7 +152,7 @@ def placed(points: Floats, sizes: Floats, side: float) -> Floats | None:
     near = (np.abs(points[:, None] - points).max(axis=2) < side / 8).sum(axis=1)
     angles = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
     rounds = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    rings = _POINT + _APART + _RING * np.arange(_RINGS)
+    rings = np.arange(_POINT + _APART, side, _RING)
     taken: list[Floats] = [np.hstack([points - _POINT, points + _POINT])]
     centres = np.empty_like(points)
     for at in np.argsort(-near, kind="stable"):
@@ -170,14 +171,6 @@ def placed(points: Floats, sizes: Floats, side: float) -> Floats | None:
         centres[at] = tried[first]
         taken.append(boxes[first][None])
     return centres
-
-
-def _sizes(labels: list[str]) -> Floats:
-    """Measure names as they will be written, in inches."""
-    figure = new_figure()
-    return measured(
-        figure, [figure.text(0, 0, name, fontsize=SMALL, parse_math=False) for name in labels]
-    )
 
 
 def _said(rho: float, n: int) -> str:
