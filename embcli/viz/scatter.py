@@ -34,8 +34,8 @@ Floats = NDArray[np.float64]
 _SIDE, _LEFT, _RIGHT, _BELOW = 5.0, 0.85, 0.3, 0.7
 # About a point, and between texts.
 _POINT, _APART = 0.05, 0.03
-# How far from its point a name may be, in turn, and in which directions.
-_RING, _DIRECTIONS = 0.09, 16
+# How far from its point a name may be, in turn, as a share of the side at most; directions.
+_RING, _FAR, _DIRECTIONS = 0.09, 0.4, 16
 _GROWTH = 1.25
 _LONGEST = 30
 
@@ -134,7 +134,7 @@ def draw_scatter(
 def placed(points: Floats, sizes: Floats, side: float) -> Floats | None:
     """Find a place for every name: near its point, within the frame, on no other name or point.
 
-    The nearest free place in turn, those with the most neighbours first.
+    The nearest free place in turn, those with the fewest neighbours first.
 
     Parameters
     ----------
@@ -152,10 +152,10 @@ def placed(points: Floats, sizes: Floats, side: float) -> Floats | None:
     near = (np.abs(points[:, None] - points).max(axis=2) < side / 8).sum(axis=1)
     angles = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
     rounds = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    rings = np.arange(_POINT + _APART, side, _RING)
+    rings = np.arange(_POINT + _APART, _FAR * side, _RING)
     taken: list[Floats] = [np.hstack([points - _POINT, points + _POINT])]
     centres = np.empty_like(points)
-    for at in np.argsort(-near, kind="stable"):
+    for at in np.argsort(near, kind="stable"):
         half = sizes[at] / 2
         # A name touches its ring with the side or corner that is next to the point.
         offsets = (rings[:, None, None] * rounds + rounds.round(12) * half).reshape(-1, 2)
