@@ -13,11 +13,13 @@ from embcli.viz.figure import (
     TEXT,
     TITLE,
     bare,
+    fitted,
     measured,
     new_figure,
     number,
     save_figure,
     shown,
+    text_sizes,
     title_lines,
 )
 
@@ -33,7 +35,7 @@ _LEFT, _RIGHT, _ABOVE, _BELOW = 0.85, 0.25, 0.42, 0.15
 _LINE, _GAP = 0.15, 0.12
 # More spaces have no name each.
 _NAMED = 60
-_LONGEST, _LONGEST_BEST, _LONGEST_MEASURE = 30, 14, 26
+_LONGEST, _LONGEST_BEST = 30, 14
 _HEADINGS = {False: "without labels", True: "with labels"}
 _ARROWS = {"high": " ↑", "low": " ↓", None: ""}
 
@@ -195,10 +197,12 @@ def _panel(
     axes.yaxis.set_major_formatter(number)
     axes.grid(axis="x", color="0.9", linewidth=0.5)
     bare(axes)
-    name = f"{shown(measure.name, _LONGEST_MEASURE)}{_ARROWS[measure.better]}"
-    axes.set_title(name, fontsize=SMALL, loc="left", pad=4, parse_math=False)
     said = _said_best(measure, values, best, labels)
     axes.set_title(said, fontsize=SMALL, loc="right", pad=4, color="tab:red", parse_math=False)
+    arrow = _ARROWS[measure.better]
+    taken = text_sizes([said + arrow], SMALL)[0, 0] + 2 * _GAP
+    name = fitted(measure.name, SMALL, _WIDTH - taken) + arrow
+    axes.set_title(name, fontsize=SMALL, loc="left", pad=4, parse_math=False)
     return axes
 
 

@@ -41,8 +41,8 @@ _BAR = 0.16
 # In points.
 _CROWDED = 6.5
 _LONGEST = 40
-# From this share on, numbers are white.
-_DARK = 0.35
+# From this share on, white has the greater contrast.
+_DARK = 0.512
 _SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 
@@ -190,11 +190,10 @@ def _heat(axes: "Axes", shares: Floats, cell: float) -> "Normalize":
 
     scale = PowerNorm(0.5, 0, 1)
     axes.imshow(shares, cmap="Blues", norm=scale, aspect="auto", interpolation="nearest")
-    between = np.arange(len(shares) - 1) + 0.5
     if cell >= _LINE:
-        for draw in (axes.axhline, axes.axvline):
-            for place in between:
-                draw(place, color="0.85", linewidth=0.3)
+        between, ends = np.arange(len(shares) - 1) + 0.5, (-0.5, len(shares) - 0.5)
+        axes.hlines(between, *ends, colors="0.85", linewidths=0.3)
+        axes.vlines(between, *ends, colors="0.85", linewidths=0.3)
     return scale
 
 

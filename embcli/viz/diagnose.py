@@ -23,6 +23,7 @@ from embcli.viz.figure import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
@@ -213,13 +214,13 @@ def _spectrum(axes: "Axes", variances: Floats, rank: float) -> None:
     half = int(np.searchsorted(np.cumsum(shares), 0.5)) + 1
     none = int((ordered == 0).sum())
     axes.set_yscale("log")
+    _plain(axes.yaxis)
     axes.plot(np.arange(1, dim - none + 1), shares[: dim - none], ".-", color="black",
               linewidth=1.0, markersize=3 if dim > 50 else 6)  # fmt: skip
     low, high = axes.get_ylim()
     low = min(low, high / 10)
     axes.set_ylim(low, high * (high / low) ** _ROOM)
     axes.set_xlim(0, 1.02 * max(dim, 2))
-    axes.yaxis.set_major_formatter(number)
     _mark(axes, rank, f"effective rank {number(round(rank, 1))} of {dim:,}")
     finding = f"half of the variance in {counted(half, 'component')}"
     if none:
@@ -247,6 +248,7 @@ def _occurrences(axes: "Axes", counts: Floats, named: list[str], hubs: list[int]
     chance = by_chance(float(k), n)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    _plain(axes.xaxis, axes.yaxis)
     axes.plot(np.arange(1, len(chance) + 1), chance, color="0.6", linewidth=1.0,
               linestyle=(0, (4, 3)), label=f"by chance ({k:.4g} on average)")  # fmt: skip
     axes.plot(values, shares, ".-", color="black", linewidth=1.0, markersize=4, label="found")
@@ -256,8 +258,6 @@ def _occurrences(axes: "Axes", counts: Floats, named: list[str], hubs: list[int]
     axes.set_xlim(0.8, 1.3 * max(most, 10))
     axes.set_ylim(0.5 / n, 2)
     axes.legend(loc="lower left", fontsize=SMALL, frameon=False)
-    axes.xaxis.set_major_formatter(number)
-    axes.yaxis.set_major_formatter(number)
     finding = (
         f"{(counts == 0).mean():.1%} are nobody's neighbour; one is a neighbour of {most:,.0f}"
     )
@@ -296,6 +296,15 @@ def _norms(axes: "Axes", norms: Floats) -> None:
     if zeros:
         finding += f", {zeros:,} of zeros only"
     _head(axes, "Norms", finding, "norm", "vectors")
+
+
+def _plain(*logarithmic: "Axis") -> None:
+    """Write plain numbers at powers of ten only."""
+    from matplotlib.ticker import NullFormatter
+
+    for axis in logarithmic:
+        axis.set_major_formatter(number)
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _histogram(axes: "Axes", values: Floats) -> None:

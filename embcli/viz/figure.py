@@ -123,6 +123,22 @@ def measured(figure: "Figure", texts: Iterable["Text"]) -> NDArray[np.float64]:
     return np.array([(box.width, box.height) for box in boxes]).reshape(-1, 2) / figure.dpi
 
 
+def text_sizes(texts: Iterable[str], size: float) -> NDArray[np.float64]:
+    """Measure texts as they will be written, in inches, shape (n, 2), widths first."""
+    figure = new_figure()
+    return measured(
+        figure, [figure.text(0, 0, text, fontsize=size, parse_math=False) for text in texts]
+    )
+
+
+def fitted(text: str, size: float, across: float) -> str:
+    """Put a text, or as much of its beginning as is so many inches wide, on one line."""
+    plain = shown(text, 200)
+    while len(plain) > 1 and (wide := text_sizes([plain], size)[0, 0]) > across:
+        plain = shown(plain, max(min(int(len(plain) * across / wide), len(plain) - 1), 1))
+    return plain
+
+
 def shown(text: str, longest: int) -> str:
     """Put a text, or its beginning, on one line."""
     plain = " ".join(text.replace("_", " ").split())

@@ -15,11 +15,12 @@ from embcli.viz.figure import (
     TITLE,
     bare,
     finite,
-    measured,
+    fitted,
     new_figure,
     number,
     save_figure,
     shown,
+    text_sizes,
     title_lines,
 )
 
@@ -33,8 +34,8 @@ Floats = NDArray[np.float64]
 _SIDE, _LEFT, _RIGHT, _BELOW = 5.0, 0.85, 0.3, 0.7
 # About a point, and between texts.
 _POINT, _APART = 0.05, 0.03
-# How far from its point a name may be, in turn, and in which directions.
-_RINGS, _RING, _DIRECTIONS = 24, 0.09, 16
+# How far from its point a name may be, in turn, as a share of the side at most; directions.
+_RING, _FAR, _DIRECTIONS = 0.09, 0.4, 16
 _GROWTH = 1.25
 _LONGEST = 30
 
@@ -114,7 +115,7 @@ def draw_scatter(
     )
     figure = new_figure()
     labels = [shown(name, _LONGEST) for name in names]
-    sizes = _sizes(labels)
+    sizes = text_sizes(labels, SMALL)
     low, span = _reach(points)
     side = _SIDE
     while (places := placed((points - low) / span * side, sizes, side)) is None:
@@ -126,14 +127,14 @@ def draw_scatter(
     _write_names(axes, labels, points, places / side * span + low)
     for axis, name in ((axes.xaxis, x_title), (axes.yaxis, y_title)):
         axis.set_major_formatter(number)
-        axis.set_label_text(shown(name, int(side * 12)), fontsize=TEXT, parse_math=False)
+        axis.set_label_text(fitted(name, TEXT, side), fontsize=TEXT, parse_math=False)
     return figure
 
 
 def placed(points: Floats, sizes: Floats, side: float) -> Floats | None:
     """Find a place for every name: near its point, within the frame, on no other name or point.
 
-    The nearest free place in turn, those with the most neighbours first.
+    The nearest free place in turn, those with the fewest neighbours first.
 
     Parameters
     ----------
@@ -151,10 +152,10 @@ def placed(points: Floats, sizes: Floats, side: float) -> Floats | None:
     near = (np.abs(points[:, None] - points).max(axis=2) < side / 8).sum(axis=1)
     angles = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
     rounds = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    rings = _POINT + _APART + _RING * np.arange(_RINGS)
+    rings = np.arange(_POINT + _APART, _FAR * side, _RING)
     taken: list[Floats] = [np.hstack([points - _POINT, points + _POINT])]
     centres = np.empty_like(points)
-    for at in np.argsort(-near, kind="stable"):
+    for at in np.argsort(near, kind="stable"):
         half = sizes[at] / 2
         # A name touches its ring with the side or corner that is next to the point.
         offsets = (rings[:, None, None] * rounds + rounds.round(12) * half).reshape(-1, 2)
@@ -170,14 +171,6 @@ def placed(points: Floats, sizes: Floats, side: float) -> Floats | None:
         centres[at] = tried[first]
         taken.append(boxes[first][None])
     return centres
-
-
-def _sizes(labels: list[str]) -> Floats:
-    """Measure names as they will be written, in inches."""
-    figure = new_figure()
-    return measured(
-        figure, [figure.text(0, 0, name, fontsize=SMALL, parse_math=False) for name in labels]
-    )
 
 
 def _said(rho: float, n: int) -> str:

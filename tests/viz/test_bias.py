@@ -2,18 +2,17 @@
 
 import subprocess
 import sys
-from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.text import Text
 from sklearn.isotonic import isotonic_regression
 
 from embcli.errors import InputError, ModelError, UsageError
 from embcli.formats.bias_spec import read_spec
 from embcli.viz.bias import _spread, draw_projections, projection_figure
+from tests.viz.layout import check_layout
 
 NAMES = {"title": "Words", "positive": "she", "negative": "he"}
 
@@ -22,31 +21,6 @@ def projections(n=120, seed=0):
     rng = np.random.default_rng(seed)
     before = rng.normal(scale=0.1, size=n)
     return [f"word_{i}" for i in range(n)], before, np.where(np.arange(n) < 6, before, 0)
-
-
-def texts(figure):
-    """What is written, with its box in pixels."""
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    (axes,) = figure.axes
-    low, high = axes.get_xlim()
-    ticks = [tick for tick in axes.get_xticklabels() if low <= tick.get_position()[0] <= high]
-    written = [*axes.texts, axes._left_title, *ticks, axes.xaxis.get_offset_text()]
-    # Of a text with a line to its point, the box of the text alone.
-    return [(t.get_text(), Text.get_window_extent(t, renderer)) for t in written if t.get_text()]
-
-
-def check_layout(figure):
-    """No text may touch another one, or leave the figure."""
-    found = texts(figure)
-    for (one, box), (other, second) in combinations(found, 2):
-        assert not box.overlaps(second), (one, other)
-    width, height = figure.get_size_inches() * figure.dpi
-    for text, box in found:
-        assert min(box.x0, box.y0) >= 0, text
-        assert box.x1 <= width, text
-        assert box.y1 <= height, text
-    return [text for text, _ in found]
 
 
 def test_every_word_is_a_point_above_and_below():
