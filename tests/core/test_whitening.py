@@ -102,7 +102,7 @@ def test_cosines_do_not_depend_on_the_axes_nor_on_lengths(vectors, rng, method):
 def test_every_method_widens_a_cone(vectors, method):
     found = moments([vectors])
     before, after = spread(vectors), spread(method.fit(found).apply(vectors))
-    assert before.mean_cosine > 0.5
+    assert before.mean_cosine > 0.4
     assert abs(after.mean_cosine) < 0.02
     assert after.isoscore > before.isoscore
     assert after.effective_rank > before.effective_rank
