@@ -3,7 +3,8 @@
 First, for each of the models given and of four corpora: Spearman's correlation on the English STS-B
 test set, before and after each method fitted to the corpus, as `embcli whiten fit --sts` says it.
 Then 100,000 vectors of 384 dimensions, read from the store a block at a time, against
-`sklearn.decomposition.PCA(whiten=True).fit`, which is given them in memory; each a process of its own.
+`sklearn.decomposition.PCA(whiten=True).fit`, which loads them from a .npy file; each in a process
+of its own. Ours measures a sample before and after, too.
 
     OPENBLAS_NUM_THREADS=1 python benchmarks/whiten.py ../shared/data static MODEL_FOLDER
 """

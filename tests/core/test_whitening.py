@@ -103,7 +103,7 @@ def test_every_method_widens_a_cone(vectors, method):
     found = moments([vectors])
     before, after = spread(vectors), spread(method.fit(found).apply(vectors))
     assert before.mean_cosine > 0.4
-    assert abs(after.mean_cosine) < 0.02
+    assert abs(after.mean_cosine) < 0.03
     assert after.isoscore > before.isoscore
     assert after.effective_rank > before.effective_rank
 
