@@ -1,7 +1,8 @@
 """What whitening does to STS-B, and what fitting it costs beside scikit-learn's PCA.
 
 First, for each of the models given and of four corpora: Spearman's correlation on the English STS-B
-test set, before and after each method fitted to the corpus, as `embcli whiten fit --sts` says it.
+test set, before and after each method fitted to the corpus, which is what `embcli whiten fit --sts`
+says.
 Then 100,000 vectors of 384 dimensions, read from the store a block at a time, against
 `sklearn.decomposition.PCA(whiten=True).fit`, which loads them from a .npy file; each in a process
 of its own. Ours measures a sample before and after, too.
@@ -13,21 +14,26 @@ import argparse
 import csv
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 from measure import alternate, cold, ratio, require, table
 
-from embcli import Recipe, Record, Store, encode
-from embcli.pipelines.whiten import Plan, fit
+from embcli import Recipe, Record, Store, load_encoder
+from embcli.core.correlation import spearman
+from embcli.core.cosine import pair_cosines
+from embcli.core.maps import Transform
+from embcli.core.whitening import abtt, center, moments, pca, zca
 
-_PLANS = {
-    "center": Plan("center"),
-    "abtt": Plan("abtt"),
-    "zca": Plan("zca"),
-    "zca .5": Plan("zca", shrinkage=0.5),
-    "pca 128": Plan("pca", dims=128, shrinkage=0),
+_PLANS: dict[str, tuple[Callable[..., Transform], dict[str, float]]] = {
+    "center": (center, {}),
+    "abtt": (abtt, {}),
+    "zca": (zca, {}),
+    "zca .5": (zca, {"shrinkage": 0.5}),
+    "zca 0": (zca, {"shrinkage": 0}),
+    "pca 128": (pca, {"dims": 128, "shrinkage": 0}),
 }
 _TEXTS = 5000
 _PEER = """
@@ -51,33 +57,38 @@ def main() -> None:
 
 
 def _quality(folder: Path, model: str) -> None:
-    sts = folder / "stsb" / "stsb-en-test.csv"
-    print(f"{Path(model).name:24}  {'before':>8}  " + "  ".join(f"{m:>8}" for m in _PLANS))
-    with TemporaryDirectory() as place:
-        db = Path(place, "texts.db")
-        for name, texts in _corpora(folder).items():
-            file = Path(place, f"{name}.txt")
-            file.write_text("".join(f"{' '.join(text.split())}\n" for text in texts))
-            encode([file], db=db, collection=name, model=model)
-            rows = [
-                fit(name, "x", plan, sts=[sts], sample=20, db=db, replace=True).rows[-1]
-                for plan in _PLANS.values()
-            ]
-            figures = [rows[0]["before"], *(row["after"] for row in rows)]
-            print(f"{name:24}  " + "  ".join(f"{figure:8.4f}" for figure in figures))
+    encoder = load_encoder(model)
+    firsts, seconds, scores = zip(*_rows(folder / "stsb" / "stsb-en-test.csv"), strict=True)
+    left, right = encoder.encode(firsts), encoder.encode(seconds)
+    judged = [float(score) for score in scores]
+    rows = np.arange(len(judged))
+
+    def agreement(transform: Transform) -> float:
+        sides = (transform.apply(side) for side in (left, right))
+        return spearman(pair_cosines(*sides, rows, rows), judged)
+
+    print(
+        f"{Path(model).parent.name or model:24}  {'before':>8}  "
+        + "  ".join(f"{plan:>8}" for plan in _PLANS)
+    )
+    for name, texts in _corpora(folder).items():
+        found = moments([encoder.encode(texts)])
+        maps = [Transform(), *(fit(found, **options) for fit, options in _PLANS.values())]
+        print(f"{name:24}  " + "  ".join(f"{agreement(map):8.4f}" for map in maps), flush=True)
+
+
+def _rows(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
 
 
 def _corpora(folder: Path) -> dict[str, list[str]]:
-    def rows(path: str) -> list[list[str]]:
-        with (folder / path).open(encoding="utf-8", newline="") as file:
-            return list(csv.reader(file))
-
-    pairs = rows("stsb/stsb-en-dev.csv")
+    pairs = _rows(folder / "stsb" / "stsb-en-dev.csv")
     captions = (folder / "multi30k" / "train.en").read_text(encoding="utf-8").splitlines()
     texts = {
         "stsb-dev": [text for pair in pairs for text in pair[:2]],
-        "ag_news": [f"{title} {text}" for _, title, text in rows("ag_news/test.csv")],
-        "banking77": [row[0] for row in rows("banking77/train.csv")[1:]],
+        "ag_news": [f"{title} {text}" for _, title, text in _rows(folder / "ag_news" / "test.csv")],
+        "banking77": [row[0] for row in _rows(folder / "banking77" / "train.csv")[1:]],
         "multi30k": captions,
     }
     return {name: list(dict.fromkeys(several))[:_TEXTS] for name, several in texts.items()}
