@@ -25,7 +25,7 @@ from embcli import Recipe, Record, Store, load_encoder
 from embcli.core.correlation import spearman
 from embcli.core.cosine import pair_cosines
 from embcli.core.maps import Transform
-from embcli.core.whitening import abtt, center, moments, pca, zca
+from embcli.core.whitening import abtt, add_up, center, pca, zca
 
 _PLANS: dict[str, tuple[Callable[..., Transform], dict[str, float]]] = {
     "center": (center, {}),
@@ -71,7 +71,7 @@ def _quality(folder: Path, model: str) -> None:
         + "  ".join(f"{plan:>8}" for plan in _PLANS)
     )
     for name, texts in _corpora(folder).items():
-        found = moments([encoder.encode(texts)])
+        found = add_up([encoder.encode(texts)])
         maps = [Transform(), *(fit(found, **options) for fit, options in _PLANS.values())]
         print(f"{name:24}  " + "  ".join(f"{agreement(map):8.4f}" for map in maps), flush=True)
 

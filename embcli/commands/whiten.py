@@ -68,7 +68,7 @@ def fit(
     dims: Annotated[
         int | None,
         typer.Option(
-            "--dims", min=1, metavar="K", help="How many dimensions pca keeps; by default all."
+            "--dims", min=2, metavar="K", help="How many dimensions pca keeps; by default all."
         ),
     ] = None,
     shrinkage: Annotated[

@@ -25,7 +25,7 @@ _ROWS = 1 << 12
 _ROUNDING = 1e-12
 
 
-class Moments(NamedTuple):
+class Directions(NamedTuple):
     """Mean and covariance of the directions of vectors.
 
     Attributes
@@ -64,26 +64,6 @@ class Axes(NamedTuple):
     rank: int
 
 
-class Spread(NamedTuple):
-    """How evenly the directions of vectors fill their space.
-
-    Attributes
-    ----------
-    mean_cosine : float
-        Of all pairs of different vectors; about 0 where they point everywhere, the nearer to 1
-        the narrower their cone (Ethayarajh 2019).
-    isoscore : float
-        From 0, all variance along one direction, to 1, the same along all (Rudman et al. 2022).
-    effective_rank : float
-        ``exp`` of the entropy of the singular values' shares, not centred: from 1 to dim (RankMe:
-        Garrido et al. 2023).
-    """
-
-    mean_cosine: float
-    isoscore: float
-    effective_rank: float
-
-
 @dataclass(frozen=True)
 class Method:
     """A way to make a space isotropic.
@@ -93,7 +73,7 @@ class Method:
     name, summary : str
         The summary names the paper.
     fit : callable
-        Takes `Moments`; what it can be told besides are its keyword-only parameters.
+        Takes `Directions`; what it can be told besides are its keyword-only parameters.
     """
 
     name: str
@@ -107,7 +87,7 @@ class Method:
         return tuple(kind.name for kind in kinds if kind.kind is Parameter.KEYWORD_ONLY)
 
 
-def moments(blocks: Iterable[Vectors]) -> Moments:
+def add_up(blocks: Iterable[Vectors]) -> Directions:
     """Add up the directions of vectors and their products, in one pass.
 
     Parameters
@@ -145,10 +125,10 @@ def moments(blocks: Iterable[Vectors]) -> Moments:
             f"at least {FEWEST} vectors that are not zeros are needed, and there are {n}"
         )
     mean = total / n
-    return Moments(n, mean, products / n - np.outer(mean, mean), zeros)
+    return Directions(n, mean, products / n - np.outer(mean, mean), zeros)
 
 
-def principal_axes(moments: Moments) -> Axes:
+def principal_axes(directions: Directions) -> Axes:
     """Find the axes along which directions vary, the first of them most.
 
     Raises
@@ -156,10 +136,10 @@ def principal_axes(moments: Moments) -> Axes:
     InputError
         All vectors point the same way.
     """
-    values, vectors = np.linalg.eigh(moments.covariance)
+    values, vectors = np.linalg.eigh(directions.covariance)
     values, vectors = values[::-1], vectors[:, ::-1]
     # Beside the mean, of length 1 at most, differences are rounded as it is.
-    rank = int((values > _ROUNDING * max(values[0], moments.mean @ moments.mean)).sum())
+    rank = int((values > _ROUNDING * max(values[0], directions.mean @ directions.mean)).sum())
     if not rank:
         raise InputError("all vectors point the same way: nothing is left without their mean")
     greatest = vectors[np.abs(vectors).argmax(axis=0), np.arange(len(values))]
@@ -168,7 +148,7 @@ def principal_axes(moments: Moments) -> Axes:
     )
 
 
-def ledoit_wolf(moments: Moments) -> float:
+def ledoit_wolf(directions: Directions) -> float:
     """Estimate how far to shrink the covariance towards a multiple of the identity.
 
     The share at which ``(1 - share) · covariance + share · variance · I`` is expected to be
@@ -189,15 +169,15 @@ def ledoit_wolf(moments: Moments) -> float:
     O. Ledoit, M. Wolf. A well-conditioned estimator for large-dimensional covariance matrices.
     Journal of Multivariate Analysis 2004.
     """
-    mean, covariance = moments.mean, moments.covariance
+    mean, covariance = directions.mean, directions.covariance
     squares = float((covariance**2).sum())
     fourth = (1 - mean @ mean) ** 2 + 4 * float(mean @ covariance @ mean)
-    error = (fourth - squares) / moments.n
+    error = (fourth - squares) / directions.n
     distance = squares - float(np.trace(covariance)) ** 2 / len(mean)
     return float(np.clip(error / distance, 0, 1)) if distance > 0 else 1.0
 
 
-def center(moments: Moments) -> Transform:
+def center(directions: Directions) -> Transform:
     """Take the mean away.
 
     Raises
@@ -205,16 +185,16 @@ def center(moments: Moments) -> Transform:
     InputError
         All vectors point the same way.
     """
-    principal_axes(moments)
-    return _centred(moments)
+    principal_axes(directions)
+    return _centred(directions)
 
 
-def abtt(moments: Moments, *, components: int | None = None) -> Transform:
+def abtt(directions: Directions, *, components: int | None = None) -> Transform:
     """Take away the mean, and the components along the first principal axes (all-but-the-top).
 
     Parameters
     ----------
-    moments : Moments
+    directions : Directions
     components : int, optional
         How many; by default dim / 100, as the paper has it, and at least 1.
 
@@ -232,8 +212,8 @@ def abtt(moments: Moments, *, components: int | None = None) -> Transform:
     J. Mu, P. Viswanath. All-but-the-top: simple and effective postprocessing for word
     representations. ICLR 2018.
     """
-    found = principal_axes(moments)
-    dim = len(moments.mean)
+    found = principal_axes(directions)
+    dim = len(directions.mean)
     count = max(1, round(dim / 100)) if components is None else components
     if not 0 <= count < found.rank:
         raise InputError(
@@ -241,15 +221,17 @@ def abtt(moments: Moments, *, components: int | None = None) -> Transform:
             "left"
         )
     top = found.axes[:, :count]
-    return _centred(moments).then(Transform.of(Linear(np.eye(dim) - top @ top.T)))
+    return _centred(directions).then(Transform.of(Linear(np.eye(dim) - top @ top.T)))
 
 
-def pca(moments: Moments, *, dims: int | None = None, shrinkage: float | None = None) -> Transform:
+def pca(
+    directions: Directions, *, dims: int | None = None, shrinkage: float | None = None
+) -> Transform:
     """Turn vectors onto their principal axes, and scale each of these to variance 1.
 
     Parameters
     ----------
-    moments : Moments
+    directions : Directions
     dims : int, optional
         How many axes to keep, the first ones; by default all, and then cosines are those that
         `zca` leads to.
@@ -269,22 +251,22 @@ def pca(moments: Moments, *, dims: int | None = None, shrinkage: float | None = 
     J. Su, J. Cao, W. Liu, Y. Ou. Whitening sentence representations for better semantics and
     faster retrieval. 2021 (without shrinkage).
     """
-    found = principal_axes(moments)
-    kept = len(moments.mean) if dims is None else dims
-    if not 1 <= kept <= len(moments.mean):
-        raise InputError(f"{kept} dimensions cannot be kept of {len(moments.mean)}")
-    scales = _scales(moments, found, kept, shrinkage)
-    return _centred(moments).then(Transform.of(Linear(found.axes[:, :kept] * scales)))
+    found = principal_axes(directions)
+    kept = len(directions.mean) if dims is None else dims
+    if not 1 <= kept <= len(directions.mean):
+        raise InputError(f"{kept} dimensions cannot be kept of {len(directions.mean)}")
+    scales = _scales(directions, found, kept, shrinkage)
+    return _centred(directions).then(Transform.of(Linear(found.axes[:, :kept] * scales)))
 
 
-def zca(moments: Moments, *, shrinkage: float | None = None) -> Transform:
+def zca(directions: Directions, *, shrinkage: float | None = None) -> Transform:
     """Scale the variance along each principal axis to 1, and leave the axes where they are.
 
     Of all maps that make the covariance the identity, this one changes vectors least.
 
     Parameters
     ----------
-    moments : Moments
+    directions : Directions
     shrinkage : float, optional
         As of `pca`.
 
@@ -298,37 +280,9 @@ def zca(moments: Moments, *, shrinkage: float | None = None) -> Transform:
     A. Bell, T. Sejnowski. The "independent components" of natural scenes are edge filters. Vision
     Research 1997.
     """
-    found = principal_axes(moments)
-    scales = _scales(moments, found, len(moments.mean), shrinkage)
-    return _centred(moments).then(Transform.of(Linear((found.axes * scales) @ found.axes.T)))
-
-
-def spread(vectors: Vectors) -> Spread:
-    """Measure how evenly the directions of vectors fill their space.
-
-    Parameters
-    ----------
-    vectors : float array, shape (n, dim)
-        Those of zeros are left out.
-
-    Raises
-    ------
-    InputError
-        As `moments`; or all point the same way, or have one dimension only.
-    """
-    found = moments([vectors])
-    n, mean, dim = found.n, found.mean, len(found.mean)
-    if dim < 2:
-        raise InputError("vectors of one dimension are neither isotropic nor the opposite")
-    variances = principal_axes(found).variances
-    ratio = float(variances.sum()) ** 2 / float((variances**2).sum())
-    values = np.sqrt(np.linalg.eigvalsh(found.covariance + np.outer(mean, mean)).clip(0))
-    shares = values[values > 0] / values.sum()
-    return Spread(
-        float((n * mean @ mean - 1) / (n - 1)),
-        (ratio - 1) / (dim - 1),
-        float(np.exp(-(shares * np.log(shares)).sum())),
-    )
+    found = principal_axes(directions)
+    scales = _scales(directions, found, len(directions.mean), shrinkage)
+    return _centred(directions).then(Transform.of(Linear((found.axes * scales) @ found.axes.T)))
 
 
 METHODS = {
@@ -356,18 +310,18 @@ METHODS = {
 }
 
 
-def _centred(moments: Moments) -> Transform:
-    return Transform.of(Unit(), Shift(-moments.mean))
+def _centred(directions: Directions) -> Transform:
+    return Transform.of(Unit(), Shift(-directions.mean))
 
 
-def _scales(moments: Moments, found: Axes, kept: int, shrinkage: float | None) -> Floats:
+def _scales(directions: Directions, found: Axes, kept: int, shrinkage: float | None) -> Floats:
     """Give what the first axes are to be multiplied with, shape (kept,)."""
-    share = ledoit_wolf(moments) if shrinkage is None else shrinkage
+    share = ledoit_wolf(directions) if shrinkage is None else shrinkage
     if not 0 <= share <= 1:
         raise InputError(f"a shrinkage lies between 0 and 1, not {share:g}")
     if not share and kept > found.rank:
         raise InputError(
-            f"{counted(moments.n, 'vector')} of {len(moments.mean)} dimensions vary along "
+            f"{counted(directions.n, 'vector')} of {len(directions.mean)} dimensions vary along "
             f"{found.rank} directions only: whitening takes shrinkage, or pca with {found.rank} "
             "dimensions at most",
             hint="--shrinkage 0.1",

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from embcli.config import DEFAULT_DB
 from embcli.core.correlation import spearman
-from embcli.core.cosine import pair_cosines
+from embcli.core.cosine import pair_cosines, unit32
 from embcli.core.maps import Map, Transform
+from embcli.core.separability.isotropy import anisotropy, effective_rank, isoscore
+from embcli.core.separability.moments import moments
+from embcli.core.separability.vectors import SAMPLE
 from embcli.core.space_similarity import neighbour_overlap
-from embcli.core.whitening import METHODS, Method, Moments, ledoit_wolf, moments, spread
+from embcli.core.whitening import METHODS, Directions, Method, add_up, ledoit_wolf
 from embcli.errors import InputError, NothingFoundError, UsageError, counted
 from embcli.formats import Problem
 from embcli.formats.wordsets import SimilaritySet, read_word_set
@@ -24,9 +27,15 @@ from embcli.store import Collection, Store, StoredMap
 
 Row = dict[str, Any]
 
-SAMPLE = 10_000
 _NEIGHBOURS = 10
 _FEWEST = 2 * _NEIGHBOURS
+_MEASURES = {
+    "mean cosine": anisotropy,
+    "IsoScore": isoscore,
+    "effective rank": effective_rank,
+}
+# Of a direction, rounding to float32 leaves so much where nothing should be.
+_GONE = 1e-6
 # Of so many records, at even distances, neighbours are looked for.
 _ASKED = 2000
 
@@ -66,8 +75,10 @@ class Plan:
                 raise UsageError(
                     f"method {self.method!r} takes no --{option} (those that do: {', '.join(able)})"
                 )
-        if min(self.components or 1, self.dims or 1) < 1 or 0 in (self.components, self.dims):
-            raise UsageError("--components and --dims are at least 1")
+        if self.components is not None and self.components < 1:
+            raise UsageError(f"--components is at least 1, not {self.components}")
+        if self.dims is not None and self.dims < 2:
+            raise UsageError(f"--dims is at least 2, not {self.dims}")
         if self.shrinkage is not None and not 0 <= self.shrinkage <= 1:
             raise UsageError(f"--shrinkage lies between 0 and 1, not {self.shrinkage:g}")
 
@@ -163,7 +174,7 @@ def fit(
             )
         if not len(source):
             raise InputError(f"collection {collection!r} is empty", hint="embcli encode FILE")
-        found = moments(_blocks(source, advance))
+        found = add_up(_blocks(source, advance))
         transform = plan.chosen.fit(found, **plan.given)
         facts = _facts(plan, found, note)
         rows = _measured(transform, source.sample(sample))
@@ -213,7 +224,7 @@ def _blocks(source: Collection, advance: Advance) -> Iterator[NDArray[np.float32
         advance(done, total, done)
 
 
-def _facts(plan: Plan, found: Moments, note: Note) -> dict[str, Any]:
+def _facts(plan: Plan, found: Directions, note: Note) -> dict[str, Any]:
     """Say what the map is made of, with the shrinkage that was estimated."""
     facts: dict[str, Any] = {"vectors": found.n, "zeros": found.zeros}
     if found.zeros:
@@ -226,20 +237,13 @@ def _facts(plan: Plan, found: Moments, note: Note) -> dict[str, Any]:
 
 
 def _measured(transform: Transform, sample: NDArray[np.float32]) -> list[Row]:
-    """Measure a sample before and after; what has become zeros is left out on both sides."""
+    """Measure a sample before and after; what there is nothing left of is left out of both."""
     after = transform.apply(sample)
-    there = sample.any(axis=1) & after.any(axis=1)
-    before, after = sample[there], after[there]
+    there = sample.any(axis=1) & (np.linalg.norm(after, axis=1) > _GONE)
+    before, after = unit32(sample[there]), unit32(after[there])
     n = len(before)
-    spreads = spread(before), spread(after)
-    rows = [
-        _row(measure, getattr(spreads[0], field), getattr(spreads[1], field), n)
-        for measure, field in (
-            ("mean cosine", "mean_cosine"),
-            ("IsoScore", "isoscore"),
-            ("effective rank", "effective_rank"),
-        )
-    ]
+    left, right = moments(before), moments(after)
+    rows = [_row(name, measure(left), measure(right), n) for name, measure in _MEASURES.items()]
     if n >= _FEWEST:
         asked = np.unique(np.linspace(0, n - 1, min(n, _ASKED)).astype(np.int64))
         overlap = neighbour_overlap(before, after, _NEIGHBOURS, rows=asked)

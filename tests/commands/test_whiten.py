@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from embcli import Store
+from embcli.errors import UsageError
 from tests.conftest import store_words
 
 METHODS = ("center", "abtt", "pca", "zca")
@@ -255,3 +256,15 @@ def test_sentences_under_the_static_table(home, run, shared):
         assert found[method]["before"] == pytest.approx(0.7588, abs=1e-3)
     assert found["abtt"]["after"] == pytest.approx(0.7615, abs=2e-3)
     assert found["zca"]["after"] == pytest.approx(0.7605, abs=2e-3)
+
+
+def test_no_plan_is_made_of_nonsense():
+    from embcli.pipelines.whiten import Plan
+
+    for method, wrong in (
+        ("abtt", {"components": 0}),
+        ("pca", {"dims": 1}),
+        ("zca", {"shrinkage": float("nan")}),
+    ):
+        with pytest.raises(UsageError):
+            Plan(method, **wrong)

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from embcli.core.cosine import unit
+from embcli.core.separability import isotropy
+from embcli.core.separability.moments import moments
 from embcli.core.whitening import (
     METHODS,
     abtt,
+    add_up,
     center,
     ledoit_wolf,
-    moments,
     pca,
     principal_axes,
-    spread,
     zca,
 )
 from embcli.errors import InputError
@@ -37,27 +38,27 @@ def covariance(rows):
     return np.cov(rows.T, bias=True)
 
 
-def test_moments_are_those_of_directions(vectors):
-    found = moments([vectors[:7], np.zeros((2, DIM)), vectors[7:]])
+def test_sums_are_those_of_directions(vectors):
+    found = add_up([vectors[:7], np.zeros((2, DIM)), vectors[7:]])
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert (found.n, found.zeros) == (400, 2)
     assert found.mean == pytest.approx(directions.mean(axis=0), abs=1e-15)
     assert found.covariance == pytest.approx(covariance(directions), abs=1e-15)
     many = np.tile(vectors, (30, 1)).astype(np.float32)  # more than one part of a block
-    assert moments([many]).covariance == pytest.approx(found.covariance, abs=1e-7)
+    assert add_up([many]).covariance == pytest.approx(found.covariance, abs=1e-7)
 
 
 def test_axes_are_those_of_scikit_learn(vectors):
     from sklearn.decomposition import PCA
 
-    axes, theirs = principal_axes(moments([vectors])), PCA().fit(unit(vectors))
+    axes, theirs = principal_axes(add_up([vectors])), PCA().fit(unit(vectors))
     assert axes.variances == pytest.approx(theirs.explained_variance_ * 399 / 400)
     assert np.abs((axes.axes * theirs.components_.T).sum(axis=0)) == pytest.approx(np.ones(DIM))
     assert (axes.axes[np.abs(axes.axes).argmax(axis=0), range(DIM)] > 0).all()
 
 
 def test_whitening_makes_the_covariance_the_identity(vectors):
-    found = moments([vectors])
+    found = add_up([vectors])
     for transform in (pca(found, shrinkage=0), zca(found, shrinkage=0)):
         white = transform.apply(vectors)
         assert white.mean(axis=0) == pytest.approx(0, abs=1e-12)
@@ -71,13 +72,13 @@ def test_pca_is_that_of_scikit_learn(vectors):
     from sklearn.decomposition import PCA
 
     theirs = PCA(6, whiten=True).fit_transform(unit(vectors)) * np.sqrt(400 / 399)
-    ours = pca(moments([vectors]), dims=6, shrinkage=0).apply(vectors)
+    ours = pca(add_up([vectors]), dims=6, shrinkage=0).apply(vectors)
     assert np.abs(ours) == pytest.approx(np.abs(theirs), abs=1e-9)
 
 
 def test_zca_changes_vectors_least(vectors, rng):
     """Of all W with W'CW = 1, the symmetric one keeps them nearest (Kessy et al. 2018)."""
-    found = moments([vectors])
+    found = add_up([vectors])
     centred = unit(vectors) - found.mean
     white = zca(found, shrinkage=0).apply(vectors)
     least = np.linalg.norm(white - centred)
@@ -94,23 +95,23 @@ def test_zca_changes_vectors_least(vectors, rng):
 def test_cosines_do_not_depend_on_the_axes_nor_on_lengths(vectors, rng, method):
     turn = np.linalg.qr(rng.normal(size=(DIM, DIM)))[0]
     other = (vectors @ turn) * rng.uniform(0.1, 9, (400, 1))
-    one, other = (unit(method.fit(moments([rows])).apply(rows)) for rows in (vectors, other))
+    one, other = (unit(method.fit(add_up([rows])).apply(rows)) for rows in (vectors, other))
     assert one @ one.T == pytest.approx(other @ other.T, abs=1e-10)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_every_method_widens_a_cone(vectors, method):
-    found = moments([vectors])
-    before, after = spread(vectors), spread(method.fit(found).apply(vectors))
-    assert before.mean_cosine > 0.4
-    assert abs(after.mean_cosine) < 0.03
-    assert after.isoscore > before.isoscore
-    assert after.effective_rank > before.effective_rank
+    after = method.fit(add_up([vectors])).apply(vectors)
+    before, after = (moments(unit(rows)) for rows in (vectors, after))
+    assert isotropy.anisotropy(before) > 0.4
+    assert abs(isotropy.anisotropy(after)) < 0.03
+    assert isotropy.isoscore(after) > isotropy.isoscore(before)
+    assert isotropy.effective_rank(after) > isotropy.effective_rank(before)
 
 
 def test_shrinkage_bounds_what_is_stretched(vectors):
     """At share s, against an axis of mean variance none is stretched more than 1 / sqrt(s)."""
-    found = moments([vectors])
+    found = add_up([vectors])
     variances = np.linalg.eigvalsh(found.covariance)
     for share in (0.01, 0.3, 1):
         gains = np.linalg.svd(zca(found, shrinkage=share).steps[-1].matrix, compute_uv=False)
@@ -126,13 +127,13 @@ def test_the_shrinkage_is_that_of_ledoit_and_wolf(vectors, n):
     from sklearn.covariance import ledoit_wolf_shrinkage
 
     some = vectors[:n]
-    share = ledoit_wolf(moments([some]))
+    share = ledoit_wolf(add_up([some]))
     assert share == pytest.approx(ledoit_wolf_shrinkage(unit(some)), rel=1e-9)
     assert 0 < share < 1
 
 
 def test_all_but_the_top_takes_the_top_away(vectors):
-    found = moments([vectors])
+    found = add_up([vectors])
     directions = unit(vectors)
     # By singular values of the centred rows.
     axes = np.linalg.svd(directions - directions.mean(axis=0), full_matrices=False)[2]
@@ -145,14 +146,14 @@ def test_all_but_the_top_takes_the_top_away(vectors):
     # A hundredth of the dimensions, and at least one.
     assert abtt(found).apply(vectors) == pytest.approx(abtt(found, components=1).apply(vectors))
     wide = np.random.default_rng(1).normal(size=(400, 300))
-    rank = np.linalg.matrix_rank(abtt(moments([wide])).steps[-1].matrix)
+    rank = np.linalg.matrix_rank(abtt(add_up([wide])).steps[-1].matrix)
     assert rank == 300 - 3
 
 
 def test_fewer_vectors_than_dimensions(rng):
     """What they do not vary along is stretched as far as shrinkage lets it, or refused."""
     few = rng.normal(size=(8, 40))
-    found = moments([few])
+    found = add_up([few])
     assert principal_axes(found).rank == 7
     for transform in (zca(found), pca(found), pca(found, dims=7, shrinkage=0), abtt(found)):
         assert np.isfinite(transform.apply(few)).all()
@@ -166,25 +167,6 @@ def test_fewer_vectors_than_dimensions(rng):
         abtt(found, components=7)
 
 
-def test_spread_has_closed_forms(rng):
-    """Of the unit vectors and their opposites: no mean, all axes alike. Pairs, by brute force."""
-    both = np.concatenate([np.eye(DIM), -np.eye(DIM)])
-    found = spread(both * 7)
-    assert found.mean_cosine == pytest.approx(-1 / (2 * DIM - 1))
-    assert found.isoscore == pytest.approx(1)
-    assert found.effective_rank == pytest.approx(DIM)
-    line = np.outer([1, -1, 2, -3], np.arange(1, DIM))
-    assert spread(line).isoscore == pytest.approx(0)
-    assert spread(line).effective_rank == pytest.approx(1, abs=1e-6)
-    rows = rng.normal(1, 1, (50, DIM))
-    cosines = unit(rows) @ unit(rows).T
-    pairs = cosines[np.triu_indices(50, 1)]
-    assert spread(rows).mean_cosine == pytest.approx(pairs.mean())
-    values = np.linalg.svd(unit(rows), compute_uv=False)
-    shares = values / values.sum()
-    assert spread(rows).effective_rank == pytest.approx(np.exp(-(shares * np.log(shares)).sum()))
-
-
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -194,27 +176,25 @@ def test_spread_has_closed_forms(rng):
         (np.full((9, 4), np.inf), "not finite"),
     ],
 )
-def test_what_has_no_moments(rows, message):
+def test_what_has_no_directions(rows, message):
     with pytest.raises(InputError, match=message):
-        moments([rows])
+        add_up([rows])
     with pytest.raises(InputError, match="at least 3"):
-        moments([])
+        add_up([])
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.name)
 def test_one_direction_is_not_spread(method):
-    one = moments([np.outer(np.arange(1, 9), np.float32([0.1, 0.2, 0.7])).astype(np.float32)])
+    one = add_up([np.outer(np.arange(1, 9), np.float32([0.1, 0.2, 0.7])).astype(np.float32)])
     with pytest.raises(InputError, match="all vectors point the same way"):
         method.fit(one)
 
 
 def test_options_out_of_range(vectors):
-    found = moments([vectors])
+    found = add_up([vectors])
     for share in (-0.1, 1.1, float("nan")):
         with pytest.raises(InputError, match="between 0 and 1"):
             zca(found, shrinkage=share)
     for dims in (0, DIM + 1):
         with pytest.raises(InputError, match=f"{dims} dimensions cannot be kept of {DIM}"):
             pca(found, dims=dims)
-    with pytest.raises(InputError, match="one dimension"):
-        spread(np.arange(1, 9.0)[:, None])
