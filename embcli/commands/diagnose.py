@@ -45,6 +45,7 @@ def command(
             help="Draw the spectrum, cosines, hubness and norms: .png, .svg or .pdf.",
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a figure that is there.")] = False,
     threshold: Annotated[
         float,
         typer.Option(
@@ -73,6 +74,10 @@ def command(
     from embcli.pipelines.diagnose import diagnose, draw
 
     output = Output(format, out, quiet)
+    if plot is not None:
+        from embcli.viz.figure import check_figure
+
+        check_figure(plot, extra="separability", force=force)
     health = diagnose(
         collection, sample=sample, threshold=threshold, seed=seed, db=db, note=output.note
     )

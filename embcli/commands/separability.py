@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PANEL = "Work"
 ORDER = 20
-EXAMPLE = "embcli separability --label lang"
+EXAMPLE = "embcli separability --label language"
 COMPARING = "Several spaces"
 WATCHING = "While a model is trained"
 RECORDS = "Classes and records"
@@ -208,6 +208,7 @@ def command(
             rich_help_panel=COMPARING,
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace figures that are there.")] = False,
     watch: Annotated[
         Path | None,
         typer.Option(
@@ -298,6 +299,10 @@ def command(
         raise UsageError("--scatter takes labels: --label FIELD, or --labels FILE")
     if several and (confusion or show not in ("measures", "correlations")):
         raise UsageError(f"--show {show} and --confusion are for one space")
+    for figure in filter(None, (confusion, plot, scatter)):
+        from embcli.viz.figure import check_figure
+
+        check_figure(figure, extra="separability", force=force)
     with ExitStack() as stack, output.progress("texts") as advance:
         store = _opened(stack, db)
         spaces = _spaces(

@@ -33,7 +33,7 @@ _HIGH = {
     "Fisher ratio", "silhouette", "Thornton's index", "linear probe, accuracy",
     "nearest centroid, accuracy", "persistence score", "effective rank", "IsoScore",
 }  # fmt: skip
-_LOW = {"Davies-Bouldin", "NC1", "anisotropy", "uniformity", "hubness"}
+_LOW = {"Davies-Bouldin", "anisotropy", "uniformity", "hubness"}
 INSTALL = "pip install 'embcli[separability]'"
 
 
