@@ -115,7 +115,7 @@ def _cost(count: int, runs: int) -> None:
         }
         costs = alternate(sides, runs)
     table(f"{count:,} x 384, median of {runs}", costs, count)
-    ratio("embcli / sklearn", costs["embcli whiten fit"], costs["sklearn PCA"], "<= 2")
+    ratio("embcli / sklearn", costs["embcli whiten fit"], costs["sklearn PCA"], "CPU <= 2")
 
 
 if __name__ == "__main__":
