@@ -177,6 +177,8 @@ class Transform:
     def vanished(self, before: Vectors, after: Vectors) -> NDArray[np.bool_]:
         """Tell of which rows nothing is left but the rounding of float32, shape (n,).
 
+        Nor is there anything where there was nothing before, even if a shift moved it.
+
         Parameters
         ----------
         before, after : array, shape (n, dim_in) and (n, dim_out)
@@ -186,7 +188,7 @@ class Transform:
         starts = self.steps[0] if self.steps else None
         lengths = 1.0 if isinstance(starts, Unit) else np.linalg.norm(before, axis=1)
         gone: NDArray[np.bool_] = np.linalg.norm(after, axis=1) <= _GONE * lengths
-        return gone
+        return gone | ~before.any(axis=1)
 
     @property
     def reads_lengths(self) -> bool:

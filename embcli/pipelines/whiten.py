@@ -237,7 +237,7 @@ def _facts(plan: Plan, found: Directions, note: Note) -> dict[str, Any]:
 def _measured(transform: Transform, sample: NDArray[np.float32]) -> list[Row]:
     """Measure a sample before and after; what there is nothing left of is left out of both."""
     after = transform.apply(sample)
-    there = sample.any(axis=1) & ~transform.vanished(sample, after)
+    there = ~transform.vanished(sample, after)
     before, after = unit32(sample[there]), unit32(after[there])
     n = len(before)
     left, right = moments(before), moments(after)

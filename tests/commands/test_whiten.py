@@ -154,6 +154,10 @@ def test_vectors_of_zeros_are_left_out(home, run):
     fit = run("whiten", "fit", "-c", "words", "-n", "white", "-M", "center")
     assert "1 vector of zeros left out" in fit.err
     assert {row["n"] for row in fit.rows} == {29}
+    # What points nowhere is not shifted into a direction.
+    applied = run("whiten", "apply", "white", "-c", "words", "--to", "new")
+    assert "skipped: w4: the map makes a vector of zeros of record 'w4'" in applied.err
+    assert "mapped 29, unchanged 0, updated 0, skipped 1" in applied.err
 
 
 def test_what_was_not_whitening_is_not_applied(cone, run):
