@@ -78,8 +78,8 @@ def fit(
     Returns
     -------
     fitted : Fitted
-        What is said of probes is of vectors held out of fitting; the map that is kept is fitted
-        to all.
+        What is said of probes is of vectors that a map was not fitted to: with words the one that
+        is kept; with a label one that was fitted to the others, the one kept being fitted to all.
 
     Raises
     ------

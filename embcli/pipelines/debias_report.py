@@ -142,13 +142,14 @@ def report(
         if spec is None or not (spec.words and spec.definitional):
             raise UsageError("--figure draws a list of words along a direction: name a --spec")
         check_figure(figure, extra="debias", force=force)
-    changes = _held_out(fitted)
-    if spec is not None:
-        changes += _of_spec(before, after, spec, settings, way, figure, db, note)
+    # First, because it reads files.
     rows = measure_kept(
         before, after, **(kept or {}), ignore_case=way.ignore_case, options=way.options,
         seed=settings.seed, db=db, note=note, problem=problem, advance=advance,
     )  # fmt: skip
+    changes = _held_out(fitted)
+    if spec is not None:
+        changes += _of_spec(before, after, spec, settings, way, figure, db, note)
     label = fitted.get("label")
     changes += [_kept(row, "erased" if row["set"] == label else None) for row in rows]
     return Report(changes, _summed_up(changes))
