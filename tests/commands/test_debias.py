@@ -309,7 +309,7 @@ def test_neutral_texts_have_no_word_of_the_spec(biased):
         (("apply", "nothing", "--to", "x"), 5, "there is no map 'nothing'"),
         (("report", "words", "words"), 2, "name two"),
         (("report", "words", "things", "-s", "toy.json"), 3, "things"),
-        (("report", "words", "things", "--figure", "x.png"), 3, "definitional"),
+        (("report", "words", "things", "--figure", "x.png"), 3, "no id in common"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_in_a_line(biased, run, words, code, message):
