@@ -438,10 +438,14 @@ def _watch(output: Output, folder: Path, how: Any) -> None:
     from embcli.pipelines.watch import watch
 
     last: dict[str, Any] = {}
+    interrupted: list[KeyboardInterrupt] = []
 
     def rows() -> Iterator[dict[str, Any]]:
-        for row in watch(folder, how, warn=output.note):
+        for row in _until_interrupted(watch(folder, how, warn=output.note), interrupted):
             last.update(row)
+            if output.format == "table":  # which comes at the end
+                best = "the best so far" if row["best"] else f"{row['since']} since the best"
+                output.summary(f"{row['file']}: {how.measure} {row[how.measure]:.4f}, {best}")
             yield row
             output.flush()  # somebody waits for every line
             if not row["stopped"]:
@@ -454,3 +458,15 @@ def _watch(output: Output, folder: Path, how: Any) -> None:
     output.rows(rows(), WATCHED, id="file")
     if not last:
         output.note(f"{folder} has no checkpoint that can be measured yet")
+    if interrupted:
+        raise interrupted[0]
+
+
+def _until_interrupted(
+    rows: Iterator[dict[str, Any]], interrupted: list[KeyboardInterrupt]
+) -> Iterator[dict[str, Any]]:
+    """Give what there is until Ctrl-C, so that what was measured is shown."""
+    try:
+        yield from rows
+    except KeyboardInterrupt as interrupt:
+        interrupted.append(interrupt)

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,10 @@ def watch(
 def _files(folder: Path) -> list[tuple[Path, int]]:
     found = []
     for path in folder.iterdir():
-        if path.suffix in ENDINGS and path.is_file():
-            found.append((path, path.stat().st_mtime_ns))
+        # It may be gone by now.
+        with suppress(FileNotFoundError):
+            if path.suffix in ENDINGS and path.is_file():
+                found.append((path, path.stat().st_mtime_ns))
     return sorted(found, key=lambda item: (item[1], item[0].name))
 
 
