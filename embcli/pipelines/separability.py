@@ -303,7 +303,7 @@ def verdict_of(found: Sequence[dict[str, Any]]) -> str:
             goes = "goes" if rho >= _RANKS else "does not go"
             return (
                 f"the persistence score {goes} with the Fisher ratio: Spearman {rho:.2f} over "
-                f"{n} spaces"
+                f"{n} spaces" + ("" if rho >= _RANKS else "; --scatter FILE shows how")
             )
     return ""
 
