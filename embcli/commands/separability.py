@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from embcli.config import DEFAULT_COLLECTION
-from embcli.errors import UsageError, counted
+from embcli.errors import NothingFoundError, UsageError, counted
 from embcli.options import DB, Db, Out, OutputFormat, Quiet, complete_collection
 from embcli.output import Column, Output, SkippedLog, ending, plain
 
@@ -282,6 +282,8 @@ def command(
     if watch is not None:
         from embcli.pipelines.watch import Watch
 
+        if any((collection, label, labels, by_dims, by_layer, plot, scatter, confusion)):
+            raise UsageError("--watch looks at files in a folder, and takes no collection")
         _watch(output, watch, Watch(watched, patience, interval, once, sample, seed))
         return
     if label and labels:
@@ -297,6 +299,10 @@ def command(
         )
     if scatter is not None and not (label or labels):
         raise UsageError("--scatter takes labels: --label FIELD, or --labels FILE")
+    if not (label or labels) and (confusion or show not in ("measures", "correlations")):
+        raise UsageError(f"--confusion and --show {show} take labels", hint="--label FIELD")
+    if unrecognizable and show != "recognizability":
+        raise UsageError("--unrecognizable is for --show recognizability")
     if several and (confusion or show not in ("measures", "correlations")):
         raise UsageError(f"--show {show} and --confusion are for one space")
     for figure in filter(None, (confusion, plot, scatter)):
@@ -309,7 +315,8 @@ def command(
             store, names, label, labels, by_dims, by_layer, folds, device, output, skipped, advance
         )
         if several:
-            along = len(names) == 1  # layers or truncations are in an order, collections are not
+            # Layers are in an order, and so are truncations; collections are not, nor both.
+            along = len(names) == 1 and (by_layer is None or by_dims is None)
             _compare(output, spaces, settings, show, plot, scatter, joined=along)
         else:
             _one(output, next(spaces), settings, show, k, unrecognizable or (), confusion)
@@ -340,11 +347,18 @@ def _spaces(
 ) -> Iterator["Space"]:
     """Give the spaces that are asked for, one after the other."""
     from embcli.pipelines.sides import Side
-    from embcli.pipelines.space import Space, label_by_field, label_by_file, layers, truncations
+    from embcli.pipelines.space import (
+        Space,
+        label_by_field,
+        label_by_file,
+        layers,
+        truncations,
+        without_zeros,
+    )
 
     fewest = max(folds, 2)
     for name in names:
-        side = Side.load(store.collection(name), output.note)
+        side = without_zeros(Side.load(store.collection(name), output.note), output.note)
         found = None
         if label is not None:
             found = label_by_field(side, label, fewest, output.note)
@@ -393,8 +407,8 @@ def _one(
         output.rows(rows, FIGURES, id="measure")
         return
     found = {
-        "pairs": lambda: records.pairs(space, settings, k),
-        "hardest": lambda: records.hardest(space, settings, k),
+        "pairs": lambda: records.pairs(space, settings, k, output.note),
+        "hardest": lambda: records.hardest(space, settings, k, output.note),
         "errors": lambda: records.errors(space, settings, k),
         "outliers": lambda: records.outlying(space, settings, k),
         "recognizability": lambda: records.recognized(
@@ -429,7 +443,7 @@ def _compare(
         pipeline.draw_comparison(rows, figures, plot, joined=joined, note=output.note)
     if scatter is not None:
         pipeline.draw_scatter(rows, found, scatter)
-    verdict = pipeline.verdict_of(found)
+    verdict = pipeline.verdict_of(rows, found)
     if verdict:
         output.summary(verdict)
 
@@ -456,8 +470,8 @@ def _watch(output: Output, folder: Path, how: Any) -> None:
             )
 
     output.rows(rows(), WATCHED, id="file")
-    if not last:
-        output.note(f"{folder} has no checkpoint that can be measured yet")
+    if not last and not interrupted:
+        raise NothingFoundError(f"{folder} has no checkpoint that can be measured yet")
     if interrupted:
         raise interrupted[0]
 

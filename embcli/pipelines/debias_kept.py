@@ -215,7 +215,7 @@ def _classes(
     note: Note,
 ) -> list[Row]:
     """Probe both for the values of a field, on the same folds."""
-    values = side.collection.values(label)
+    values = side.collection.labels(label)
     found = [values.get(key) for key in side.keys[rows].tolist()]
     counts = Counter(value for value in found if value is not None)
     if not counts:

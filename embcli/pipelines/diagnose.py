@@ -1,9 +1,11 @@
 """How sound a collection is: one page, with what helps."""
 
 import os
+import shlex
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
-from embcli.core.cosine import unit32
+from embcli.core.cosine import pair_cosines, unit32
 from embcli.core.neighbours import greatest
 from embcli.core.separability import isotropy
 from embcli.core.separability.moments import (
@@ -41,6 +43,10 @@ _HUBS = 2.0
 _RANK_SHARE = 0.1
 _DUPLICATES_SHARE = 0.01
 _MIXED = 0.1
+_FEW = 30
+_CHUNK = 200
+# All that a store has: one is written by every command that changes something.
+_RUNS = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,11 @@ def diagnose(
                 f"collection {collection!r} has {counted(len(side.keys), 'record')}: three at "
                 "least are needed"
             )
-        runs = [run for run in store.runs(1000) if run.collection == collection]
+        created = next(info.created for info in store.collections() if info.name == collection)
+        runs = [
+            run for run in store.runs(_RUNS)
+            if run.collection == collection and (run.finished or run.started) >= created
+        ]  # fmt: skip
         return _Doctor(source, side, sample, threshold, seed).health(runs)
 
 
@@ -171,26 +181,34 @@ class _Doctor:
 
     def health(self, runs: Iterable[Any]) -> Health:
         sums = moments(self._vectors)
-        hubs = hubness(self._vectors, min(10, self._n - 1), sample=self._sample, seed=self._seed)
+        hubs: Hubs | None = None
+        with suppress(InputError):  # all vectors may be one
+            hubs = hubness(
+                self._vectors, min(10, self._sample - 1), sample=self._sample, seed=self._seed
+            )
         findings = [
             *self._size(sums),
             *self._lengths(),
             *self._duplicates(),
             *self._spread(sums),
-            *self._hubs(hubs),
+            *(self._hubs(hubs) if hubs is not None else ()),
             *self._texts(runs),
         ]
-        rng = np.random.default_rng(self._seed)
-        a, b = rng.integers(0, self._n, (2, _PAIRS))
+        a, b = np.random.default_rng(self._seed).integers(0, self._n, (2, _PAIRS))
         different = a != b
-        cosines = np.einsum(
-            "ij,ij->i", self._vectors[a[different]], self._vectors[b[different]]
-        ).astype(np.float64)
+        cosines = pair_cosines(self._vectors, self._vectors, a[different], b[different])
+        named = [] if hubs is None else self._ids(hubs.hubs[:_NAMED])
+        counts = [] if hubs is None else hubs.counts[:_NAMED].tolist()
         return Health(
-            findings, isotropy.spectrum(sums), cosines, self._occurrences(), self._norms,
-            [*zip(self._ids(hubs.hubs[:_NAMED]), hubs.counts[:_NAMED].tolist(), strict=True)],
-            isotropy.effective_rank(sums), isotropy.anisotropy(sums),
-        )  # fmt: skip
+            findings,
+            isotropy.spectrum(sums),
+            cosines,
+            np.zeros(self._sample, np.int64) if hubs is None else hubs.occurrences,
+            self._norms,
+            [*zip(named, counts, strict=True)],
+            isotropy.effective_rank(sums),
+            isotropy.anisotropy(sums),
+        )
 
     def _ids(self, rows: NDArray[np.int64]) -> list[str]:
         keys = [int(self._side.keys[row]) for row in self._rows[rows]]
@@ -200,20 +218,20 @@ class _Doctor:
     def _size(self, sums: Moments) -> Iterator[Finding]:
         dim = self._vectors.shape[1]
         yield Finding("records", len(self._side.keys), self._n, "", f"model {self._model}")
-        rank = isotropy.effective_rank(sums)
-        few = rank < _RANK_SHARE * min(dim, self._n)
         yield Finding("dimension", dim, self._n, "", f"stored as {self._source.dtype}")
-        yield Finding(
-            "effective rank", rank, self._n, "look" if few else "ok",
-            f"of {dim} directions, so many are in use"
-            + (": most of the room is empty" if few else ""),
-            f"embcli whiten fit -c {self._name} -n white" if few else "",
+        yield _tried(
+            "effective rank", self._n, lambda: isotropy.effective_rank(sums),
+            lambda rank: rank < _RANK_SHARE * min(dim, self._n),
+            f"of {dim} directions, so many are in use", "most of the room is empty",
+            f"embcli whiten fit -c {self._name} -n white",
         )  # fmt: skip
         dead, same = dead_dimensions(sums), duplicate_dimensions(sums)
         bad = len(dead) + len(same.pairs)
         named = ", ".join(map(str, dead[:_NAMED])) or "none"
+        # In few records, dimensions agree by chance.
+        verdict = "" if self._n < _FEW else "look" if bad else "ok"
         yield Finding(
-            "dead or duplicate dimensions", bad, self._n, "look" if bad else "ok",
+            "dead or duplicate dimensions", bad, self._n, verdict,
             f"without variance: {named}; pairs that say the same: {len(same.pairs)}",
         )  # fmt: skip
 
@@ -247,33 +265,34 @@ class _Doctor:
         )  # fmt: skip
 
     def _spread(self, sums: Moments) -> Iterator[Finding]:
-        narrow, iso = isotropy.anisotropy(sums), isotropy.isoscore(sums)
-        whiten = f"embcli whiten fit -c {self._name} -n white"
-        yield Finding(
-            "mean cosine (anisotropy)", narrow, self._n, "look" if narrow > _ANISOTROPIC else "ok",
-            "of any two records; 0 where they point everywhere"
-            + (": all of them point one way" if narrow > _ANISOTROPIC else ""),
-            f"{whiten} --method center" if narrow > _ANISOTROPIC else "",
+        n, whiten = self._n, f"embcli whiten fit -c {self._name} -n white"
+        # Few records cannot lie in many directions.
+        room = min(1.0, max(n - 2, 1) / max(self._vectors.shape[1] - 1, 1))
+        yield _tried(
+            "mean cosine (anisotropy)", n, lambda: isotropy.anisotropy(sums),
+            lambda value: value > _ANISOTROPIC, "of any two records; 0 where they point everywhere",
+            "all of them point one way", f"{whiten} --method center",
         )  # fmt: skip
-        yield Finding(
-            "IsoScore", iso, self._n, "look" if iso < _ISOTROPIC else "ok",
-            "1 where all directions are used alike"
-            + (": few directions have most of the variance" if iso < _ISOTROPIC else ""),
-            whiten if iso < _ISOTROPIC else "",
+        yield _tried(
+            "IsoScore", n, lambda: isotropy.isoscore(sums),
+            lambda value: value < _ISOTROPIC * room, "1 where all directions are used alike",
+            "few directions have most of the variance", whiten,
         )  # fmt: skip
-        even = uniformity(self._vectors, sample=self._sample, seed=self._seed)
-        yield Finding("uniformity", even.value, even.n, "", "the lower, the more even; about -4")
-        intrinsic = two_nn(self._vectors, sample=self._sample, seed=self._seed)
-        yield Finding(
-            "intrinsic dimension", intrinsic.dimension, intrinsic.n, "",
-            "coordinates that tell a record from its neighbours (TwoNN)"
-            + (f"; {counted(intrinsic.copies, 'copy')} left out".replace("copys", "copies")
-               if intrinsic.copies else ""),
+        of_sample = self._sample
+        yield _tried(
+            "uniformity", of_sample,
+            lambda: uniformity(self._vectors, sample=self._sample, seed=self._seed).value, None,
+            "0 where all records are one; the lower, the more even; about -4 at best",
         )  # fmt: skip
-        found = persistence(self._vectors, sample=self._sample, seed=self._seed)
-        yield Finding(
-            "persistence score", found.score, found.n, "",
-            "the nearer to 1, the more clustered; compare it between spaces",
+        yield _tried(
+            "intrinsic dimension", of_sample,
+            lambda: two_nn(self._vectors, sample=self._sample, seed=self._seed).dimension, None,
+            "coordinates that tell a record from its neighbours (TwoNN)",
+        )  # fmt: skip
+        yield _tried(
+            "persistence score", of_sample,
+            lambda: persistence(self._vectors, sample=self._sample, seed=self._seed).score, None,
+            "the nearer to 1, the more clustered; compare it between spaces, at one n",
         )  # fmt: skip
 
     def _hubs(self, hubs: Hubs) -> Iterator[Finding]:
@@ -311,12 +330,20 @@ class _Doctor:
                 f"embcli dedup -c {self._name}" if copies else "",
             )  # fmt: skip
             yield self._scripts(scripts)
-        cut = sum(run.counts.get("truncated") or 0 for run in runs if run.command == "encode")
+        most = min(self._source.recipe.settings.get("max_tokens") or _CHUNK, _CHUNK)
+        encoded = [run for run in runs if run.command == "encode"]
+        cut = min(sum(run.counts.get("truncated") or 0 for run in encoded), total)
+        if not encoded:
+            yield Finding(
+                "truncated texts", None, total, "", "not known: no run of encode made these vectors"
+            )
+            return
         yield Finding(
             "truncated texts", cut, total, "look" if cut else "ok",
-            "longer than the model reads, in all runs of encode"
-            if cut else "none, in all runs of encode that the store remembers",
-            f"embcli encode FILES --chunk tokens -c {self._name}-chunks" if cut else "",
+            "longer than the model reads, when they were encoded" if cut
+            else "none, when they were encoded",
+            f"embcli encode FILES -m {shlex.quote(self._model)} -c {self._name}-chunks "
+            f"--chunk tokens={most},overlap={most // 8}" if cut else "",
         )  # fmt: skip
 
     def _scripts(self, scripts: Counter[str]) -> Finding:
@@ -328,14 +355,26 @@ class _Doctor:
             ", ".join(parts) + (": does the model know them all?" if rest > _MIXED else ""),
         )  # fmt: skip
 
-    def _occurrences(self) -> NDArray[np.int64]:
-        """Count among how many others' nearest ten each record of the sample is."""
-        rng = np.random.default_rng(self._seed)
-        rows = np.sort(rng.permutation(self._n)[: self._sample])
-        some = self._vectors[rows]
-        near, _ = greatest(some, some, min(11, len(some)))
-        near = near[near != np.arange(len(some))[:, None]]
-        return np.bincount(near, minlength=len(some)).astype(np.int64)
+
+def _tried(
+    finding: str,
+    n: int,
+    measure: Callable[[], float],
+    bad: Callable[[float], bool] | None,
+    detail: str,
+    otherwise: str = "",
+    helps: str = "",
+) -> Finding:
+    """Measure something; where it is not defined, say why."""
+    try:
+        value = measure()
+    except InputError as error:
+        return Finding(finding, None, n, "", f"not defined: {error.message}")
+    if not np.isfinite(value):
+        return Finding(finding, None, n, "", "not defined: it is not finite")
+    if bad is None or not bad(value):
+        return Finding(finding, value, n, "" if bad is None else "ok", detail)
+    return Finding(finding, value, n, "look", f"{detail}: {otherwise}", helps)
 
 
 def _script(text: str) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -17,18 +18,18 @@ from embcli.core.separability.moments import (
     norm_statistics,
 )
 from embcli.core.separability.neighbourhood import neighbourhood, silhouette
-from embcli.core.separability.neighbourhoods import hubness, two_nn
-from embcli.core.separability.persistence import persistence
+from embcli.core.separability.neighbourhoods import Hubs, hubness, two_nn
+from embcli.core.separability.persistence import Persistence, persistence
 from embcli.core.separability.uniformity import class_alignment, uniformity
 from embcli.core.separability.vectors import SAMPLE
-from embcli.errors import ModelError, UsageError
+from embcli.errors import InputError, ModelError, UsageError, counted
 from embcli.pipelines.pairwise import Note
 from embcli.pipelines.space import Space
 
 ESTIMATE, REFERENCE = "persistence score", "Fisher ratio"
 # Spearman's correlation from which the one is said to rank spaces as the other does.
 _RANKS = 0.8
-_FEWEST_SPACES = 4
+_FEWEST_SPACES = 6
 _HIGH = {
     "Fisher ratio", "silhouette", "Thornton's index", "linear probe, accuracy",
     "nearest centroid, accuracy", "persistence score", "effective rank", "IsoScore",
@@ -83,7 +84,8 @@ class Figure:
     Attributes
     ----------
     measure : str
-    value : float
+    value : float, optional
+        None where it is not defined, or infinite.
     sd : float, optional
         Over the folds of cross-validation, with ``folds - 1`` in the denominator.
     labelled : bool
@@ -97,7 +99,7 @@ class Figure:
     """
 
     measure: str
-    value: float
+    value: float | None
     sd: float | None
     labelled: bool
     n: int
@@ -132,7 +134,7 @@ def _labelled(space: Space, settings: Settings) -> Iterator[Figure]:
     between = float(np.square(found.weighted).sum())
 
     def figure(measure: str, value: float, meaning: str, detail: str = "", of: int = n) -> Figure:
-        return Figure(measure, float(value), None, True, of, detail, meaning)
+        return _figure(measure, value, True, of, meaning, detail)
 
     yield figure("Fisher ratio", fisher.trace, "scatter between classes by that within; high")
     yield figure(
@@ -187,42 +189,77 @@ def _labelled(space: Space, settings: Settings) -> Iterator[Figure]:
 def _label_free(space: Space, settings: Settings) -> Iterator[Figure]:
     vectors, seed = space.unit, settings.seed
     n, sample = len(vectors), min(len(vectors), settings.sample)
-    found = persistence(vectors, sample=sample, seed=seed)
+    near = max(min(settings.k, sample - 1), 1)
     sums, raw = moments(vectors), norm_statistics(np.linalg.norm(space.vectors, axis=1))
-    even = uniformity(vectors, sample=sample, seed=seed)
-    hubs = hubness(vectors, min(settings.k, n - 1), sample=sample, seed=seed)
-    intrinsic = two_nn(vectors, sample=sample, seed=seed)
-    duplicates = duplicate_dimensions(sums)
 
-    def figure(measure: str, value: float, meaning: str, detail: str = "", of: int = n) -> Figure:
-        return Figure(measure, float(value), None, False, of, detail, meaning)
+    @cache
+    def tree() -> Persistence:
+        return persistence(vectors, sample=sample, seed=seed)
+
+    @cache
+    def hubs() -> Hubs:
+        return hubness(vectors, near, sample=sample, seed=seed)
+
+    def figure(
+        measure: str, make: Callable[[], float], meaning: str, detail: str = "", of: int = n
+    ) -> Figure:
+        try:
+            return _figure(measure, make(), False, of, meaning, detail)
+        except InputError as error:  # such as of vectors that are all equal
+            return Figure(measure, None, None, False, of, f"not defined: {error.message}", meaning)
 
     yield figure(
-        "persistence score", found.score, "1: few components outlast the others (clusters)",
-        "H0, Vietoris–Rips", found.n,
+        "persistence score", lambda: tree().score,
+        "1: few components outlast the others (clusters)", "H0, Vietoris–Rips", sample,
     )  # fmt: skip
     yield figure(
-        "persistence entropy", found.entropy, "1: all components last as long", "", found.n
+        "persistence entropy", lambda: tree().entropy, "1: all components last as long", "", sample
     )
-    yield figure("total persistence", found.total, "length of the spanning tree", "", found.n)
-    yield figure("mean persistence", found.mean, "the same by its edges", "", found.n)
-    yield figure("effective rank", isotropy.effective_rank(sums), "RankMe; high: many directions")
-    yield figure("participation ratio", isotropy.participation_ratio(sums), "the same, stricter")
-    yield figure("IsoScore", isotropy.isoscore(sums), "0 to 1; 1: even in all directions")
-    yield figure("anisotropy", isotropy.anisotropy(sums), "mean cosine of two records; 0: none")
-    yield figure("uniformity", even.value, "low: evenly on the sphere", "t = 2", even.n)
     yield figure(
-        "intrinsic dimension", intrinsic.dimension, "coordinates needed nearby", "TwoNN",
-        intrinsic.n,
+        "total persistence", lambda: tree().total, "length of the spanning tree", "", sample
+    )
+    yield figure("mean persistence", lambda: tree().mean, "the same by its edges", "", sample)
+    yield figure(
+        "effective rank", lambda: isotropy.effective_rank(sums), "RankMe; high: many directions"
+    )
+    yield figure(
+        "participation ratio", lambda: isotropy.participation_ratio(sums), "the same, stricter"
+    )
+    yield figure("IsoScore", lambda: isotropy.isoscore(sums), "0 to 1; 1: even in all directions")
+    yield figure(
+        "anisotropy", lambda: isotropy.anisotropy(sums), "mean cosine of two records; 0: none"
+    )
+    yield figure(
+        "uniformity", lambda: uniformity(vectors, sample=sample, seed=seed).value,
+        "low: evenly on the sphere", "t = 2", sample,
     )  # fmt: skip
     yield figure(
-        "hubness", hubs.skewness, "above 1: some records are near everything",
-        f"skewness of {hubs.k}-occurrences", hubs.n,
+        "intrinsic dimension", lambda: two_nn(vectors, sample=sample, seed=seed).dimension,
+        "coordinates needed nearby", "TwoNN", sample,
     )  # fmt: skip
-    yield figure("antihubs", hubs.antihubs, "share that is nobody's neighbour", "", hubs.n)
-    yield figure("norm variation", raw.variation, "sd of lengths by their mean")
-    yield figure("dead dimensions", len(dead_dimensions(sums)), "components without variance")
-    yield figure("duplicate dimensions", len(duplicates.pairs), "pairs that say the same")
+    yield figure(
+        "hubness", lambda: hubs().skewness, "above 1: some records are near everything",
+        f"skewness of {near}-occurrences", sample,
+    )  # fmt: skip
+    yield figure(
+        "antihubs", lambda: hubs().antihubs, "share that is nobody's neighbour", "", sample
+    )
+    yield figure("norm variation", lambda: raw.variation, "sd of lengths by their mean")
+    yield figure(
+        "dead dimensions", lambda: len(dead_dimensions(sums)), "components without variance"
+    )
+    yield figure(
+        "duplicate dimensions", lambda: len(duplicate_dimensions(sums).pairs),
+        "pairs that say the same",
+    )  # fmt: skip
+
+
+def _figure(
+    measure: str, value: float, labelled: bool, n: int, meaning: str, detail: str
+) -> Figure:
+    if not np.isfinite(value):
+        return Figure(measure, None, None, labelled, n, f"not finite: {value}", meaning)
+    return Figure(measure, float(value), None, labelled, n, detail, meaning)
 
 
 def compared(
@@ -251,7 +288,8 @@ def compared(
     figures: list[Figure] = []
     for space in spaces:
         figures = measured(space, settings)
-        row = {"space": space.name, "dim": space.vectors.shape[1], "n": len(space.vectors)}
+        row: dict[str, Any] = {"space": space.name, "dim": space.vectors.shape[1]}
+        row["n"] = len(space.vectors)
         rows.append(row | {figure.measure: figure.value for figure in figures})
         tell(space.name)
     return rows, figures
@@ -272,11 +310,13 @@ def correlations(rows: Sequence[dict[str, Any]], figures: Sequence[Figure]) -> l
     ]  # fmt: skip
     found = []
     for free, known in pairs:
-        rho = spearman([row[free] for row in rows], [row[known] for row in rows])
+        both = [(row[free], row[known]) for row in rows]
+        defined = [pair for pair in both if None not in pair]
+        rho = spearman(*zip(*defined, strict=True)) if defined else float("nan")
         found.append(
             {
                 "label_free": free, "labelled": known,
-                "spearman": None if np.isnan(rho) else float(rho), "n": len(rows),
+                "spearman": None if np.isnan(rho) else float(rho), "n": len(defined),
             }
         )  # fmt: skip
     return found
@@ -293,19 +333,24 @@ def check_installed() -> None:
         raise ModelError("labels take scikit-learn, which is not installed", hint=INSTALL)
 
 
-def verdict_of(found: Sequence[dict[str, Any]]) -> str:
+def verdict_of(rows: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> str:
     """Say whether the persistence score ranks spaces as Fisher's ratio does; "" without labels."""
-    for row in found:
-        if (row["label_free"], row["labelled"]) == (ESTIMATE, REFERENCE):
-            rho, n = row["spearman"], row["n"]
-            if rho is None or n < _FEWEST_SPACES:
-                return f"{n} spaces are too few to tell whether the persistence score ranks them"
-            goes = "goes" if rho >= _RANKS else "does not go"
-            return (
-                f"the persistence score {goes} with the Fisher ratio: Spearman {rho:.2f} over "
-                f"{n} spaces" + ("" if rho >= _RANKS else "; --scatter FILE shows how")
-            )
-    return ""
+    rhos = {row["labelled"]: row for row in found if row["label_free"] == ESTIMATE}
+    if REFERENCE not in rhos:
+        return ""
+    rho, n = rhos[REFERENCE]["spearman"], rhos[REFERENCE]["n"]
+    if rho is None or n < _FEWEST_SPACES:
+        return f"{counted(n, 'space')}: too few to tell whether the persistence score ranks them"
+    goes = "goes" if rho >= _RANKS else "does not go"
+    said = f"the persistence score {goes} with the Fisher ratio: Spearman {rho:.2f} over {n} spaces"
+    accuracy = rhos.get("linear probe, accuracy", {}).get("spearman")
+    if accuracy is not None:
+        said += f" (with the accuracy of a linear probe {accuracy:.2f})"
+    if rho < _RANKS:
+        said += "; --scatter FILE shows how"
+    if len({row["n"] for row in rows}) > 1:
+        said += "; it rises with n, and spaces have different ones"
+    return said
 
 
 def draw_comparison(
@@ -325,15 +370,21 @@ def draw_comparison(
 
     measures = [
         Measure(
-            figure.measure, [row[figure.measure] for row in rows], labelled=figure.labelled,
+            figure.measure, [_or_nan(row[figure.measure]) for row in rows],
+            labelled=figure.labelled,
             better="high" if figure.measure in _HIGH else "low",
         )
-        for figure in figures if figure.measure in _HIGH | _LOW
+        for figure in figures
+        if figure.measure in _HIGH | _LOW and any(row[figure.measure] is not None for row in rows)
     ]  # fmt: skip
     comparison_figure(
         [row["space"] for row in rows], measures, path, title="Separability of spaces",
         joined=joined, force=True, note=note,
     )  # fmt: skip
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def draw_scatter(
@@ -356,6 +407,7 @@ def draw_scatter(
         row["spearman"] for row in found
         if (row["label_free"], row["labelled"]) == (ESTIMATE, REFERENCE)
     )  # fmt: skip
+    rows = [row for row in rows if None not in (row[ESTIMATE], row[REFERENCE])]
     scatter_figure(
         [row[ESTIMATE] for row in rows], [row[REFERENCE] for row in rows],
         [row["space"] for row in rows], path, x_title=ESTIMATE, y_title=REFERENCE, rho=rho,

@@ -18,9 +18,15 @@ from embcli.pipelines.space import Labels, Space
 Row = dict[str, Any]
 
 
-def cross_validated(space: Space, settings: Settings) -> classifiers.CrossValidated:
+def cross_validated(
+    space: Space, settings: Settings, note: Note = lambda message: None
+) -> classifiers.CrossValidated:
     """Classify a space's records by a linear probe, every one by a fit without it."""
     check_installed()
+    if len(_of(space).rows) > settings.classified:
+        note(
+            f"a linear probe looked at {settings.classified:,} of {len(_of(space).rows):,} records"
+        )
     return classifiers.cross_validate(
         space.known, _of(space).classes, folds=settings.folds, sample=settings.classified,
         seed=settings.seed, names=_of(space).names,
@@ -33,12 +39,14 @@ def draw_confusion(
     """Draw what a linear probe takes for what; see `embcli.viz.confusion`."""
     from embcli.viz.confusion import confusion_figure
 
-    told = cross_validated(space, settings)
+    labels, told = _of(space), cross_validated(space, settings, note)
     title = f"{space.name}: what a linear probe takes for what"
-    confusion_figure(_of(space).names, told.confusion, path, title=title, force=True, note=note)
+    confusion_figure(labels.names, told.confusion, path, title=title, force=True, note=note)
 
 
-def pairs(space: Space, settings: Settings, count: int) -> list[Row]:
+def pairs(
+    space: Space, settings: Settings, count: int, note: Note = lambda message: None
+) -> list[Row]:
     """Find the classes that are the least separable, by twos.
 
     Parameters
@@ -56,7 +64,7 @@ def pairs(space: Space, settings: Settings, count: int) -> list[Row]:
         Fisher ratio: ``class_a``, ``class_b``, ``confused``, ``fisher``, ``cosine`` of the means,
         and of either class the record that is taken for the other most (``id_a``, ``text_a``, …).
     """
-    labels, told = _of(space), cross_validated(space, settings)
+    labels, told = _of(space), cross_validated(space, settings, note)
     found = scatter.scatter(space.known, labels.classes)
     ratios, confused = scatter.pair_fisher(found), classifiers.pair_confusion(told.confusion)
     means = found.means / np.linalg.norm(found.means, axis=1, keepdims=True)
@@ -91,7 +99,9 @@ def _mistaken(told: classifiers.CrossValidated, labels: Labels, one: int, other:
     return int(labels.rows[told.rows[wrong[np.argmin(told.margin[wrong])]]])
 
 
-def hardest(space: Space, settings: Settings, count: int) -> list[Row]:
+def hardest(
+    space: Space, settings: Settings, count: int, note: Note = lambda message: None
+) -> list[Row]:
     """Find the records whose class a linear probe is the farthest from telling.
 
     Returns
@@ -100,7 +110,7 @@ def hardest(space: Space, settings: Settings, count: int) -> list[Row]:
         ``id``, ``label``, ``predicted``, ``margin`` (the probability of its class less the
         greatest of another), ``text``.
     """
-    labels, told = _of(space), cross_validated(space, settings)
+    labels, told = _of(space), cross_validated(space, settings, note)
     chosen = classifiers.hardest(told, count)
     at = np.searchsorted(told.rows, chosen)
     rows = labels.rows[chosen]

@@ -80,7 +80,8 @@ class Side:
     @cached_property
     def ids(self) -> list[str]:
         """The id of every row."""
-        return list(self.collection.names().values())
+        names = self.collection.names()
+        return [names[key] for key in self.keys.tolist()]
 
     @cached_property
     def row_of_id(self) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Spaces that are measured: collections, truncations and layers of them, with labels or without."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from embcli.store import Store
 
 _TEXTS_AT_ONCE = 2048
 _NAMED = 3
+_FEWEST = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,25 @@ class Space:
         return self.unit if every else self.unit[self.labels.rows]
 
 
+def without_zeros(side: Side, note: Note) -> Side:
+    """Leave out the records whose vector is zeros, which has no direction.
+
+    Raises
+    ------
+    InputError
+        There is hardly any other.
+    """
+    kept = side.vectors.any(axis=1)
+    if kept.all():
+        return side
+    zeros = [side.ids[row] for row in np.flatnonzero(~kept)[:_NAMED]]
+    left = counted(int((~kept).sum()), "vector")
+    if kept.sum() < _FEWEST:
+        raise InputError(f"collection {side.name!r} has hardly any vector but of zeros")
+    note(f"{side.name!r}: left out {left} of zeros, such as {', '.join(zeros)}")
+    return Side(side.collection, side.keys[kept], side.vectors[kept])
+
+
 def label_by_field(side: Side, field: str, fewest: int, note: Note) -> Labels:
     """Take a field of the metadata for labels.
 
@@ -90,11 +111,12 @@ def label_by_field(side: Side, field: str, fewest: int, note: Note) -> Labels:
     InputError
         No record has it, or fewer than two classes are left.
     """
-    values = side.collection.values(field)
+    values = side.collection.labels(field)
     if not values:
         there = ", ".join(list(side.collection.field_counts())[:8]) or "none"
         raise InputError(
-            f"no record of collection {side.name!r} has a field {field!r} (fields: {there})"
+            f"no record of collection {side.name!r} has a field {field!r} that is a text, a "
+            f"number, true or false (fields: {there})"
         )
     return _labels([values.get(key) for key in side.keys.tolist()], side, field, fewest, note)
 
@@ -129,12 +151,10 @@ def label_by_file(
     return _labels([given.get(id) for id in side.ids], side, os.path.basename(path), fewest, note)
 
 
-def _labels(
-    values: Sequence[str | float | None], side: Side, what: str, fewest: int, note: Note
-) -> Labels:
+def _labels(values: Sequence[str | None], side: Side, what: str, fewest: int, note: Note) -> Labels:
     counts = Counter(value for value in values if value is not None)
     names = sorted((value for value in counts if counts[value] >= fewest), key=_order)
-    small = sorted(str(value) for value in counts if counts[value] < fewest)
+    small = sorted(value for value in counts if counts[value] < fewest)
     if len(names) < 2:
         raise InputError(
             f"{what}: {len(names)} of {counted(len(counts), 'value')} in at least {fewest} records "
@@ -149,11 +169,16 @@ def _labels(
     rows = np.flatnonzero(classes >= 0)
     if len(rows) < len(values):
         note(f"{what}: {len(rows):,} of {counted(len(values), 'record')} are of a class")
-    return Labels(rows, classes[rows], tuple(map(str, names)))
+    return Labels(rows, classes[rows], tuple(names))
 
 
-def _order(value: str | float) -> tuple[bool, str | float]:
-    return isinstance(value, str), value
+def _order(label: str) -> tuple[bool, float, str]:
+    """Put numbers in their order, before texts."""
+    try:
+        number = float(label)
+    except ValueError:
+        number = math.nan
+    return math.isnan(number), 0.0 if math.isnan(number) else number, label
 
 
 def truncations(space: Space, dims: Sequence[int]) -> Iterator[Space]:
@@ -188,7 +213,7 @@ def layers(
     space : Space
     store : Store
     wanted : sequence of int, optional
-        Layers, 0 being what enters the first; by default all of them.
+        Layers, 0 being what enters the first, -1 the last; by default all of them.
     device : str, optional
     note, advance : callable
 
@@ -202,18 +227,32 @@ def layers(
     from embcli.encoders.catalogue import describe
 
     recipe = space.side.recipe
-    if recipe.base is not None or not is_known(recipe) or is_quick(recipe):
+    if recipe.base is not None:
+        raise UsageError(
+            f"--by-layer: the vectors of collection {space.side.name!r} were mapped; name the one "
+            "that they were mapped from"
+        )
+    if space.side.collection.chunking is not None:
+        raise UsageError(
+            f"--by-layer: collection {space.side.name!r} keeps chunks; layers are of whole texts",
+            hint="encode without --chunk",
+        )
+    if not is_known(recipe) or is_quick(recipe):
         raise UsageError(
             f"--by-layer: model {recipe.model!r} of collection {space.side.name!r} has no layers"
         )
     count = describe(recipe.model).get("layers")
     if not count:
         raise ModelError(f"--by-layer: it is not known how many layers {recipe.model!r} has")
-    chosen = list(range(int(count) + 1)) if wanted is None else list(dict.fromkeys(wanted))
+    count = int(count)
+    asked = range(count + 1) if wanted is None else wanted
+    chosen = list(dict.fromkeys(layer + count + 1 if layer < 0 else layer for layer in asked))
     for layer in chosen:
         if not 0 <= layer <= count:
             raise UsageError(f"--by-layer: {recipe.model!r} has layers 0 to {count}, not {layer}")
-    texts = [record.text for record in space.side.collection.records()]
+    keys = space.side.keys.tolist()
+    records = space.side.collection.get_by_key(keys)
+    texts = [records[key].text for key in keys]
     done = 0
     for layer in chosen:
         options = replace(
@@ -226,4 +265,4 @@ def layers(
             blocks.append(encoder.encode(texts[start : start + _TEXTS_AT_ONCE], "document"))
             done += len(blocks[-1])
             advance(done, len(texts) * len(chosen), done)
-        yield replace(space, name=f"layer {layer}", vectors=np.concatenate(blocks))
+        yield replace(space, name=f"{space.name}, layer {layer}", vectors=np.concatenate(blocks))

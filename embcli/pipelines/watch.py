@@ -1,5 +1,6 @@
 """Watching a training: the vectors of its checkpoints, as they appear."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from embcli.core.separability.vectors import SAMPLE
 from embcli.errors import EmbcliError, InputError, UsageError
 
 ENDINGS = (".npy", ".safetensors")
+_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 # What may decide when to stop, and whether it is to rise.
 MEASURES = {"persistence score": True, "effective rank": True, "uniformity": False}
 
@@ -56,7 +58,7 @@ class Watch:
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise UsageError(f"no measure {self.measure!r} to watch ({', '.join(MEASURES)})")
-        if self.patience < 1 or not self.interval > 0:
+        if self.patience < 1 or not 0 < self.interval < np.inf:
             raise UsageError("--patience is at least 1, --interval above 0")
 
 
@@ -101,9 +103,8 @@ def watch(
     sizes: dict[str, int] = {}
     best, since = -np.inf, 0
     while True:
-        for path, stamp in _files(folder):
+        for path, stamp, size in _files(folder):
             key = (path.name, stamp)
-            size = path.stat().st_size if path.exists() else -1
             if key in seen:
                 continue
             if not how.once and sizes.get(path.name) != size:
@@ -117,7 +118,7 @@ def watch(
                 continue
             is_best = sign * row[how.measure] > best
             best, since = (sign * row[how.measure], 0) if is_best else (best, since + 1)
-            stopped = since >= how.patience
+            stopped = since == how.patience
             yield row | {"best": is_best, "since": since, "stopped": stopped}
             if stopped and not how.once:
                 return
@@ -126,13 +127,19 @@ def watch(
         sleep(how.interval)
 
 
-def _files(folder: Path) -> list[tuple[Path, int]]:
+def _files(folder: Path) -> list[tuple[Path, int, int]]:
+    """Find files with the time they were written at and their size, the oldest first."""
     found = []
-    for path in folder.iterdir():
+    try:
+        paths = list(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: {(error.strerror or str(error)).lower()}") from error
+    for path in paths:
         # It may be gone by now.
         with suppress(FileNotFoundError):
             if path.suffix in ENDINGS and path.is_file():
-                found.append((path, path.stat().st_mtime_ns))
+                status = path.stat()
+                found.append((path, status.st_mtime_ns, status.st_size))
     return sorted(found, key=lambda item: (item[1], item[0].name))
 
 
@@ -153,23 +160,40 @@ def _measured(path: Path, how: Watch) -> dict[str, Any]:
 
 def _read(path: Path) -> NDArray[np.floating]:
     try:
-        if path.suffix == ".npy":
-            array = np.load(path, allow_pickle=False)
-        else:
-            from safetensors.numpy import load_file
-
-            tables = {name: table for name, table in load_file(path).items() if table.ndim == 2}
-            if len(tables) != 1:
-                raise InputError(f"{len(tables)} tables in it, and one is needed")
-            (array,) = tables.values()
-    except (OSError, ValueError, EOFError) as error:
+        array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _table(path)
+    except (OSError, ValueError, EOFError, TypeError, KeyError) as error:
         raise InputError(f"cannot be read ({error})") from error
-    except Exception as error:
-        # safetensors has an exception of its own, which is no ValueError.
-        if type(error).__name__ != "SafetensorError":
-            raise
-        raise InputError(f"cannot be read ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError("several arrays, and one is needed")
     if array.ndim != 2 or not np.issubdtype(array.dtype, np.floating) or not array.size:
         raise InputError(f"an array of shape {array.shape} and type {array.dtype}, no vectors")
     vectors: NDArray[np.floating] = array
-    return vectors
+    # Lengths do not count, and squares may be too large where the numbers are not.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        largest = np.abs(vectors).max(axis=1, keepdims=True).astype(np.float64)
+    return vectors / np.where((largest > 0) & np.isfinite(largest), largest, 1)
+
+
+def _table(path: Path) -> NDArray[Any]:
+    """Read the only table of a safetensors file, of whichever float type."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > path.stat().st_size:
+            raise InputError("cannot be read (it is no safetensors file, or not whole)")
+        described = json.loads(file.read(size))
+        tables = [
+            item for name, item in described.items()
+            if name != "__metadata__" and len(item["shape"]) == 2
+        ]  # fmt: skip
+        if len(tables) != 1:
+            raise InputError(f"{len(tables)} tables in it, and one is needed")
+        kind, shape = tables[0]["dtype"], tables[0]["shape"]
+        start, end = tables[0]["data_offsets"]
+        file.seek(8 + size + start)
+        raw = file.read(end - start)
+    if kind == "BF16":  # the upper half of a float32
+        halves = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
+        return halves.view(np.float32).reshape(shape)
+    if kind not in _TYPES:
+        raise InputError(f"a table of type {kind}, which is not read")
+    return np.frombuffer(raw, _TYPES[kind]).reshape(shape)

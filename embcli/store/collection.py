@@ -519,6 +519,20 @@ class Collection:
         rows = self._db.all(f"SELECT key, {value} FROM records WHERE collection = ?", (self._key,))
         return {key: _value(value) for key, value in rows if value is not None}
 
+    def labels(self, field: str) -> dict[int, str]:
+        """Look up a metadata field as `values` does, for names of classes: as it is written.
+
+        Records where it is empty are left out, too. "7" and "007" are two labels, as are 1 and 1.0.
+
+        Raises
+        ------
+        UsageError
+            This is no name of a field.
+        """
+        value = parse_field(field, or_column=True).label
+        rows = self._db.all(f"SELECT key, {value} FROM records WHERE collection = ?", (self._key,))
+        return {key: value for key, value in rows if value is not None and value.strip()}
+
     def vectors(self, ids: Sequence[str]) -> NDArray[np.float32]:
         """Fetch vectors in the order asked for, shape (len(ids), dim).
 

@@ -91,6 +91,19 @@ class Field:
         )
 
     @property
+    def label(self) -> str:
+        """The value as text, as it is written, as SQL; NULL where it is an array or an object."""
+        if self.column is not None:
+            return f"CAST({self.column} AS TEXT)"
+        path = _quoted(self.path)
+        kind = f"json_type(records.meta, {path})"
+        return (
+            f"CASE {kind} WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' "
+            f"WHEN 'text' THEN {self._value} WHEN 'integer' THEN CAST({self._value} AS TEXT) "
+            f"WHEN 'real' THEN CAST({self._value} AS TEXT) END"
+        )
+
+    @property
     def scalar(self) -> str:
         """The value as SQL, NULL where it is an array or an object."""
         if self.column:

@@ -434,13 +434,12 @@ def test_the_figures_of_google_news(gnews, run, shared):
 def test_erasure_of_google_news(gnews, run, shared):
     """A linear probe is at chance on held-out words, another machine is not, analogies stay."""
     shutil.copy(gnews, "embcli.db")
-    for method in ("leace", "inlp"):
-        fit = run("debias", "fit", "-c", "gnews", "-s", "gender", "-n", method, "-M", method)
-        rows = {row["measure"]: row for row in fit.rows}
-        probe = rows["linear probe accuracy"]
-        assert probe["before"] > 0.99
-        assert abs(probe["after"] - 0.5) < 3 * 0.5 / probe["n"] ** 0.5
-        assert 0.85 < rows["SVM accuracy, rbf kernel"]["after"] < 0.97
+    fit = run("debias", "fit", "-c", "gnews", "-s", "gender", "-n", "leace", "-M", "leace")
+    rows = {row["measure"]: row for row in fit.rows}
+    probe = rows["linear probe accuracy"]
+    assert probe["before"] > 0.99
+    assert abs(probe["after"] - 0.5) < 3 * 0.5 / probe["n"] ** 0.5
+    assert 0.85 < rows["SVM accuracy, rbf kernel"]["after"] < 0.97
     assert run("debias", "apply", "leace", "-c", "gnews", "--to", "new").code == 0
     questions = shared / "words" / "questions-words.txt"
     result = run(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import store_words
+from tests.models import tiny_bert
 
 
 def findings(result):
@@ -78,3 +79,23 @@ def test_what_cannot_be_diagnosed(home, run, words, code, message):
     result = run("diagnose", *words)
     assert (result.code, result.out) == (code, "")
     assert message in result.err
+
+
+def test_truncation_is_of_this_collection_as_it_is(home, run, monkeypatch):
+    """What is suggested runs, and runs of a collection that is gone do not count."""
+    tiny_bert(home / "model")
+    for text in ("a long text " * 200, "short"):
+        with open("t.jsonl", "w") as file:
+            for i in range(5):
+                file.write(json.dumps({"id": f"t{i}", "text": f"{text} {i}"}) + "\n")
+        assert run("encode", "t.jsonl", "-m", home / "model").code == 0
+        row = findings(run("diagnose"))["truncated texts"]
+        assert row["value"] == (5 if text.startswith("a long") else 0)
+        if row["helps"]:
+            words = row["helps"].replace("FILES", "t.jsonl").split()
+            assert run(*words[1:]).code == 0
+        assert run("collections", "rm", "default", "--yes").code == 0
+    store_words("embcli.db", "made", [f"w{i}" for i in range(50)],
+                np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32))  # fmt: skip
+    row = findings(run("diagnose", "-c", "made"))["truncated texts"]
+    assert (row["value"], row["verdict"]) == (None, "")

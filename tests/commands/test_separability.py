@@ -108,16 +108,16 @@ def test_records_are_named(classes, run):
 
 
 def test_truncations_are_compared(classes, run, home):
-    words = ("separability", "-c", "things", "-l", "kind", "--by-dims", "2,4,8,16")
+    words = ("separability", "-c", "things", "-l", "kind", "--by-dims", "2,3,4,6,8,16")
     result = run(*words, "--plot", "plot.png", "--scatter", "scatter.svg")
     assert result.code == 0, result.err
-    assert [row["space"] for row in result.rows] == [f"things[:{n}]" for n in (2, 4, 8, 16)]
+    assert [row["space"] for row in result.rows] == [f"things[:{n}]" for n in (2, 3, 4, 6, 8, 16)]
     whole = by_measure(run("separability", "-c", "things", "-l", "kind"))
     last = result.rows[-1]
     for name, row in whole.items():
         assert last[name] == pytest.approx(row["value"])
     assert "persistence score" in result.err
-    assert "over 4 spaces" in result.err
+    assert "over 6 spaces" in result.err
     assert (home / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (home / "scatter.svg").read_text()
     rows = run(*words, "--show", "correlations").rows
@@ -150,12 +150,26 @@ def test_layers_are_compared(corpus, run, home):
     result = run("separability", "-l", "kind", "--by-layer", "all", "--folds", "2")
     assert result.code == 0, result.err
     names = [row["space"] for row in result.rows]
-    assert names == [f"layer {n}" for n in range(len(names))]
+    assert names == [f"default, layer {n}" for n in range(len(names))]
     assert len(names) > 1
     whole = by_measure(run("separability", "-l", "kind", "--folds", "2"))
     assert result.rows[-1]["silhouette"] == pytest.approx(whole["silhouette"]["value"], abs=1e-3)
     one = run("separability", "--by-layer", "1")
-    assert [row["space"] for row in one.rows] == ["layer 1"]
+    assert [row["space"] for row in one.rows] == ["default, layer 1"]
+    last = run("separability", "--by-layer=-1")
+    assert [row["space"] for row in last.rows] == names[-1:]
+    assert run("whiten", "fit", "-n", "w", "--method", "center").code == 0
+    assert run("whiten", "apply", "w", "--to", "white").code == 0
+    refused = run("separability", "-c", "white", "--by-layer", "1")
+    assert (refused.code, "were mapped" in refused.err) == (2, True)
+    assert (
+        run(
+            "encode", corpus, "-m", home / "model", "-c", "cut", "--chunk", "tokens=8,overlap=2"
+        ).code
+        == 0
+    )
+    refused = run("separability", "-c", "cut", "--by-layer", "1")
+    assert (refused.code, "keeps chunks" in refused.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -167,15 +181,16 @@ def test_layers_are_compared(corpus, run, home):
         (("--labels", "none.tsv"), 3, "none.tsv"),
         (("--labels", "strange.tsv"), 3, "none of its 1 id is"),
         (("--labels", "twice.tsv"), 3, "twice.tsv:2: 'r0' has two labels"),
-        (("--show", "pairs"), 3, "this takes labels"),
+        (("--show", "pairs"), 2, "--show pairs take labels"),
+        (("--confusion", "c.png"), 2, "take labels"),
+        (("-l", "kind", "--unrecognizable", "r1"), 2, "is for --show recognizability"),
         (("--plot", "x.png"), 2, "compare spaces"),
         (("--by-dims", "17"), 2, "1 to 16 components, not 17"),
         (("--by-dims", "a"), 2, "whole numbers"),
         (("--by-layer", "1"), 2, "has no layers"),
-        (("--by-dims", "2,4", "--show", "errors"), 2, "for one space"),
+        (("-l", "kind", "--by-dims", "2,4", "--show", "errors"), 2, "for one space"),
         (("--by-dims", "2,4", "--scatter", "x.png"), 2, "takes labels"),
         (("-l", "kind", "--show", "recognizability", "--unrecognizable", "zz"), 3, "no record"),
-        (("--watch", "nowhere"), 3, "nowhere"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_said_in_a_line(classes, run, home, words, code, message):
@@ -232,6 +247,10 @@ def test_what_is_there_is_watched_once(home, run):
     assert {row["file"] for row in result.rows} == {"step0.npy", "b.safetensors"}
     assert "c.npy: cannot be read" in result.err
     assert "d.npy: an array of shape (4,)" in result.err
+    (home / "empty").mkdir()
+    assert run("separability", "--watch", home / "empty", "--once").code == 1
+    assert run("separability", "--watch", home / "nowhere").code == 3
+    assert run("separability", "--watch", folder, "--once", "-l", "kind").code == 2
     with pytest.raises(UsageError):
         Watch(patience=0)
     with pytest.raises(InputError):
@@ -244,3 +263,78 @@ def test_the_figures_of_banking77(run, shared):
     found = by_measure(run("separability", "-l", "category"))
     assert found["silhouette"]["value"] == pytest.approx(0.111, abs=0.01)
     assert found["linear probe, accuracy"]["value"] == pytest.approx(0.834, abs=0.01)
+
+
+def test_checkpoints_are_of_any_float_type(home, run):
+    """Trainings save bfloat16; lengths make no difference, however large."""
+    import torch
+    from safetensors.torch import save_file
+
+    rows = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    folder = home / "run"
+    folder.mkdir()
+    kinds = {"f16": torch.float16, "f32": torch.float32, "f64": torch.float64}
+    for name, kind in (kinds | {"bf16": torch.bfloat16}).items():
+        save_file({"a": rows.to(kind), "step": torch.ones(1)}, folder / f"{name}.safetensors")
+    save_file({"a": rows.double() * 1e200}, folder / "large.safetensors")
+    save_file({"a": torch.ones(4, 2, dtype=torch.int64)}, folder / "int.safetensors")
+    save_file({"a": rows, "b": rows.clone()}, folder / "two.safetensors")
+    result = run("separability", "--watch", folder, "--once")
+    assert result.code == 0
+    assert len(result.rows) == 5
+    scores = [row["persistence score"] for row in result.rows]
+    np.testing.assert_allclose(scores, scores[0], atol=0.01)
+    assert "int.safetensors: a table of type I64" in result.err
+    assert "two.safetensors: 2 tables" in result.err
+
+
+def test_a_watch_is_told_as_it_goes(home, run):
+    folder = home / "run"
+    folder.mkdir()
+    for number, spread in enumerate([2.0, 0.3, 1.0, 1.2, 1.4, 1.6]):
+        checkpoint(folder, number, spread)
+    result = run("separability", "--watch", folder, "--once", "-f", "table")
+    assert "step1.npy: persistence score" in result.err
+    assert result.err.count("stopped improving") == 1
+    assert result.out.count("step") == 6
+
+
+def test_labels_are_classes_as_they_are_written(home, run):
+    """ "7" and "007" are two classes, and so are true and "1"; lists and nothing are none."""
+    rng = np.random.default_rng(0)
+    kinds = ["007", "7", 7, True, 1.5, "nan", "", [1], None]
+    metas = [{"code": kinds[i % 9]} for i in range(180)]
+    rows = rng.standard_normal((180, 6)).astype(np.float32)
+    store_words("embcli.db", "coded", [f"r{i}" for i in range(180)], rows, metas)
+    result = run("separability", "-c", "coded", "-l", "code", "--show", "hardest", "-k", "500")
+    assert result.code == 0, result.err
+    found = {row["label"] for row in result.rows}
+    assert found == {"007", "7", "true", "1.5", "nan"}
+    assert len(result.rows) == 120
+    assert "120 of 180 records are of a class" in result.err
+
+
+def test_what_is_not_defined_is_left_out(home, run):
+    """Copies, classes of one point, vectors of zeros: the rest is measured."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.standard_normal((4, 8)), 10, axis=0).astype(np.float32)
+    metas = [{"kind": "abcd"[i // 10]} for i in range(40)]
+    store_words("embcli.db", "same", [f"r{i}" for i in range(40)], rows, metas)
+    result = run("separability", "-c", "same", "-l", "kind")
+    assert result.code == 0, result.err
+    assert "Infinity" not in result.out
+    assert "NaN" not in result.out
+    found = {row["measure"]: row for row in result.rows}
+    assert found["Fisher ratio"]["value"] is None
+    assert found["linear probe, accuracy"]["value"] == 1
+    drawn = run("separability", "-c", "same", "-l", "kind", "--by-dims", "4,8", "--plot", "x.png")
+    assert drawn.code == 0, drawn.err
+    rows[5] = 0
+    store_words("embcli.db", "holed", [f"r{i}" for i in range(40)], rows, metas)
+    holed = run("separability", "-c", "holed", "-l", "kind")
+    assert holed.code == 0
+    assert "1 vector of zeros, such as r5" in holed.err
+    assert {row["n"] for row in holed.rows if row["labelled"]} == {39}
+    one = run("diagnose", "-c", "same")
+    assert one.code == 0
+    assert {row["finding"]: row for row in one.rows}["near-duplicates"]["value"] == 1

@@ -43,6 +43,8 @@ class Hubs(NamedTuple):
         Of how many each hub is a neighbour.
     n, k : int
         How many vectors were looked at, and how many neighbours of each.
+    occurrences : int64 array, shape (n,)
+        Of how many others each vector looked at is a neighbour, hub or not.
     """
 
     skewness: float
@@ -52,6 +54,7 @@ class Hubs(NamedTuple):
     counts: Ints
     n: int
     k: int
+    occurrences: Ints
 
 
 class IntrinsicDimension(NamedTuple):
@@ -128,7 +131,7 @@ def hubness(
     order = np.argsort(-counts, kind="stable")
     order = order[counts[order] >= size * k]
     share = float(counts[order].sum()) / (n * k)
-    return Hubs(found.skewness, found.antihubs, share, rows[order], counts[order], n, k)
+    return Hubs(found.skewness, found.antihubs, share, rows[order], counts[order], n, k, counts)
 
 
 def two_nn(
