@@ -62,7 +62,7 @@ UNLABELLED = (
     Column("uniformity", "uniformity", right=True, show=short),
     Column("intrinsic dimension", "intrinsic", right=True, show=short),
 )
-ID = Column("id", "id", show=ending, width=20)
+ID = Column("id", "id", show=ending)
 LABEL = Column("label", "label", share=2)
 TEXT = Column("text", "text", share=3)
 TABLES: dict[str, tuple[Column, ...]] = {

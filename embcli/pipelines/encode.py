@@ -361,7 +361,8 @@ def prepare(
     if recipe is not None and recipe.base is not None:
         raise UsageError(
             f"collection {collection!r} has mapped vectors, which no model makes",
-            hint="encode into the collection that was mapped, then: embcli align apply",
+            hint="encode into the collection that was mapped, then map that again: embcli align "
+            "apply, debias apply or whiten apply",
         )
     if recipe is not None and model in (None, recipe.model):
         model = recipe.model
