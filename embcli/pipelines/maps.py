@@ -40,11 +40,13 @@ def row_of(map: StoredMap) -> dict[str, Any]:
 def details_of(map: StoredMap) -> dict[str, Any]:
     """Give all that is known of a map."""
     sides = {side: getattr(map.map, side) for side in ("source", "target")}
+    edits = map.map.edits
     return {
         **row_of(map),
         "hash": map.hash,
         "bytes": len(map.parameters),
         "steps": {side: [step.name for step in each.steps] for side, each in sides.items()},
+        "edits": edits and {"kept": len(edits.kept), "replaced": len(edits.replaced)},
         "fit": map.fit,
         "source_recipe": dict(map.source.settings),
         "target_recipe": dict(map.target.settings),

@@ -115,6 +115,8 @@ def test_hard_debiasing_keeps_its_theorems(biased, run):
         assert store.collection("new").recipe.normalized
     assert map.fit["collections"] == {"source": "words"}
     assert map.map.edits.replaced[:2] == PAIRS[0]
+    (info,) = run("maps", "info", "fair").rows
+    assert info["edits"] == {"kept": 0, "replaced": 8}
 
 
 def test_specific_words_that_are_no_pairs_stay(biased, run):
