@@ -48,6 +48,7 @@ def build_app() -> typer.Typer:
     modules = (
         import_module(f"embcli.commands.{found.name}")
         for found in pkgutil.iter_modules(embcli.commands.__path__)
+        if not found.name.startswith("_")  # what several have in common
     )
     for module in sorted(modules, key=lambda module: module.ORDER):
         name = module.__name__.rpartition(".")[2].removesuffix("_")  # import_ is `import`

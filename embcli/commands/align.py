@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from embcli.errors import UsageError, counted
+from embcli.commands._apply import MapName, NewCollection, Storage
+from embcli.commands._apply import apply as apply_map
+from embcli.errors import UsageError
 from embcli.options import (
     COLLECTION,
     COMMON,
@@ -40,13 +42,6 @@ SCORES = (
     Column("MRR", "MRR", right=True),
     Column("sources", "n", right=True),
 )
-
-APPLIED = tuple(
-    Column(name, name)
-    for name in (
-        "collection", "map", "records", "mapped", "unchanged", "updated", "skipped", "seconds",
-    )
-)  # fmt: skip
 
 
 def short(value: float | None) -> str:
@@ -505,30 +500,10 @@ def select(
 
 @app.command(epilog=example("embcli align apply upgrade -c hashed --to upgraded"))
 def apply(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="MAP", help="The map; embcli maps list names them.", autocompletion=complete_map
-        ),
-    ],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="NEW",
-            help="The collection to write; it is created if it does not exist.",
-            autocompletion=complete_collection,
-            rich_help_panel=COMMON,
-        ),
-    ],
+    name: MapName,
+    to: NewCollection,
     where: Where = None,
-    storage: Annotated[
-        Literal["float32", "float16"] | None,
-        typer.Option(
-            help="How a new collection stores vectors; by default as the one that is mapped. "
-            "float16 takes half the room."
-        ),
-    ] = None,
+    storage: Storage = None,
     side: Annotated[
         Literal["source", "target"] | None,
         typer.Option(
@@ -551,32 +526,18 @@ def apply(
     """
     # Before NumPy is imported: a second thread would take CPU time and save none.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from embcli.pipelines.align_apply import apply_map
-    from embcli.pipelines.encode import Listeners
-
-    output = Output(format, out, quiet)
-    skipped = SkippedLog()
-    try:
-        with output.progress("records") as advance:
-            report = apply_map(
-                name,
-                collection,
-                to,
-                db=db,
-                where=where,
-                storage=storage,
-                side=side,
-                listeners=Listeners(output.note, skipped, advance),
-            )
-    except (KeyboardInterrupt, SystemExit):
-        output.note("what was committed stays; the same command again does the rest")
-        raise
-    skipped.close()
-    output.summary(f"{report} → {to!r} in {db} ({counted(report.total, 'record')})")
-    if format or out:
-        row = {"collection": to, "map": name, "db": str(db), **asdict(report)}
-        output.rows([row], APPLIED, "collection")
-    raise typer.Exit(skipped.exit_code)
+    apply_map(
+        name,
+        collection,
+        to,
+        db,
+        format,
+        out,
+        quiet,
+        where=where,
+        storage=storage,
+        side=side,
+    )
 
 
 @app.command(epilog=example("embcli align distance default hashed"))

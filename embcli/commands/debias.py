@@ -1,13 +1,14 @@
 """`embcli debias`."""
 
 import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embcli.errors import UsageError, counted
+from embcli.commands._apply import MapName, NewCollection, Storage
+from embcli.commands._apply import apply as apply_map
+from embcli.errors import UsageError
 from embcli.options import (
     COLLECTION,
     DB,
@@ -18,7 +19,6 @@ from embcli.options import (
     Quiet,
     Where,
     complete_collection,
-    complete_map,
     example,
 )
 from embcli.output import Column, Output, SkippedLog, plain
@@ -69,13 +69,6 @@ CHANGES = (
     Column("after", "after", right=True, show=short),
     Column("verdict", "verdict", wrap=True, share=1),
 )
-APPLIED = tuple(
-    Column(name, name)
-    for name in (
-        "collection", "map", "records", "mapped", "unchanged", "updated", "skipped", "seconds",
-    )
-)  # fmt: skip
-
 app = typer.Typer(
     help="Measure bias in a space, take it out, and show what changed.",
     epilog=example(EXAMPLE),
@@ -461,29 +454,11 @@ def fit(
 
 @app.command(epilog=example("embcli debias apply fair --to unbiased"))
 def apply(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="MAP", help="A map that was fitted so.", autocompletion=complete_map
-        ),
-    ],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="NEW",
-            help="The collection to write; it is created if it does not exist.",
-            autocompletion=complete_collection,
-        ),
-    ],
+    name: MapName,
+    to: NewCollection,
     collection: CollectionName = COLLECTION,
     where: Where = None,
-    storage: Annotated[
-        Literal["float32", "float16"] | None,
-        typer.Option(
-            "--storage", help="How a new collection stores vectors; by default as the source does."
-        ),
-    ] = None,
+    storage: Storage = None,
     db: Db = DB,
     format: OutputFormat = None,
     out: Out = None,
@@ -495,34 +470,21 @@ def apply(
     interrupted. Queries of the new collection are encoded, and mapped as its records were.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from embcli.pipelines.align_apply import apply_map
     from embcli.pipelines.debias_fit import check_debiasing
-    from embcli.pipelines.encode import Listeners
 
-    output = Output(format, out, quiet)
-    skipped = SkippedLog()
     check_debiasing(name, db)
-    try:
-        with output.progress("records") as advance:
-            report = apply_map(
-                name,
-                collection,
-                to,
-                db=db,
-                where=where,
-                storage=storage,
-                listeners=Listeners(output.note, skipped, advance),
-                command="debias apply",
-            )
-    except (KeyboardInterrupt, SystemExit):
-        output.note("what was committed stays; the same command again does the rest")
-        raise
-    skipped.close()
-    output.summary(f"{report} → {to!r} in {db} ({counted(report.total, 'record')})")
-    if format or out:
-        row = {"collection": to, "map": name, "db": str(db), **asdict(report)}
-        output.rows([row], APPLIED, "collection")
-    raise typer.Exit(skipped.exit_code)
+    apply_map(
+        name,
+        collection,
+        to,
+        db,
+        format,
+        out,
+        quiet,
+        where=where,
+        storage=storage,
+        command="debias apply",
+    )
 
 
 @app.command(epilog=example("embcli debias report default unbiased --figure bias.png"))

@@ -1,14 +1,14 @@
 """`embcli whiten`."""
 
 import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from embcli.commands.debias import APPLIED, MEASURED
-from embcli.errors import counted
+from embcli.commands._apply import MapName, NewCollection, Storage
+from embcli.commands._apply import apply as apply_map
+from embcli.commands.debias import MEASURED
 from embcli.options import (
     COLLECTION,
     DB,
@@ -18,8 +18,6 @@ from embcli.options import (
     OutputFormat,
     Quiet,
     Where,
-    complete_collection,
-    complete_map,
     example,
 )
 from embcli.output import Column, Output, SkippedLog
@@ -153,29 +151,11 @@ def fit(
 
 @app.command(epilog=example("embcli whiten apply white --to whitened"))
 def apply(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="MAP", help="A map that was fitted so.", autocompletion=complete_map
-        ),
-    ],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="NEW",
-            help="The collection to write; it is created if it does not exist.",
-            autocompletion=complete_collection,
-        ),
-    ],
+    name: MapName,
+    to: NewCollection,
     collection: CollectionName = COLLECTION,
     where: Where = None,
-    storage: Annotated[
-        Literal["float32", "float16"] | None,
-        typer.Option(
-            "--storage", help="How a new collection stores vectors; by default as the source does."
-        ),
-    ] = None,
+    storage: Storage = None,
     db: Db = DB,
     format: OutputFormat = None,
     out: Out = None,
@@ -188,34 +168,21 @@ def apply(
     its records were.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from embcli.pipelines.align_apply import apply_map
-    from embcli.pipelines.encode import Listeners
     from embcli.pipelines.whiten import check_whitening
 
-    output = Output(format, out, quiet)
-    skipped = SkippedLog()
     check_whitening(name, db)
-    try:
-        with output.progress("records") as advance:
-            report = apply_map(
-                name,
-                collection,
-                to,
-                db=db,
-                where=where,
-                storage=storage,
-                listeners=Listeners(output.note, skipped, advance),
-                command="whiten apply",
-            )
-    except (KeyboardInterrupt, SystemExit):
-        output.note("what was committed stays; the same command again does the rest")
-        raise
-    skipped.close()
-    output.summary(f"{report} → {to!r} in {db} ({counted(report.total, 'record')})")
-    if format or out:
-        row = {"collection": to, "map": name, "db": str(db), **asdict(report)}
-        output.rows([row], APPLIED, "collection")
-    raise typer.Exit(skipped.exit_code)
+    apply_map(
+        name,
+        collection,
+        to,
+        db,
+        format,
+        out,
+        quiet,
+        where=where,
+        storage=storage,
+        command="whiten apply",
+    )
 
 
 @app.command(epilog=example("embcli whiten methods"))

@@ -56,6 +56,11 @@ class Bias:
                 f"spec {spec.name!r} has no definitional pairs: there is no direction to go by",
                 hint="--spec gender, --pairs FILE, or a spec with a key 'definitional'",
             )
+        if len(spec.definitional) < 2:
+            raise InputError(
+                f"spec {spec.name!r} has one definitional set: at least two are needed, to tell "
+                "what they have in common"
+            )
         missing = lexicon.missing(word for words in spec.definitional for word in words)
         there = tuple(words for words in spec.definitional if not {*words} & {*missing})
         of_given = f"{len(there)} of {counted(len(spec.definitional), 'definitional set')}"

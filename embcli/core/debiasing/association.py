@@ -245,8 +245,8 @@ def rnsb(targets: Vectors, negative: Vectors, positive: Vectors, *, seed: int = 
     C. Sweeney, M. Najafian. A transparent framework for evaluating unintended demographic bias in
     word embeddings. ACL 2019.
     """
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped, unused-ignore]
-    from sklearn.model_selection import (  # type: ignore[import-untyped, unused-ignore]
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import (
         StratifiedKFold,
         cross_val_predict,
     )

@@ -90,7 +90,7 @@ def cluster_purity(vectors: Vectors, labels: NDArray[np.int64], seed: int = 0) -
     InputError
         There are not two classes.
     """
-    from sklearn.cluster import KMeans  # type: ignore[import-untyped, unused-ignore]
+    from sklearn.cluster import KMeans
 
     numbers = _two(vectors, labels)
     model: Any = KMeans(2, n_init=10, random_state=seed)
@@ -138,7 +138,7 @@ def svm_accuracy(
     Of a map that was fitted to labels, as LEACE and INLP are, give the vectors that it was fitted
     to for training: on others the figure is honest, and on these it is far too low.
     """
-    from sklearn.svm import SVC  # type: ignore[import-untyped, unused-ignore]
+    from sklearn.svm import SVC
 
     if kernel not in KERNELS:
         raise UsageError(f"no kernel {kernel!r} (there are: {', '.join(KERNELS)})")

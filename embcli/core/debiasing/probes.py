@@ -117,8 +117,8 @@ def classifier(vectors: Vectors, labels: NDArray[np.int64]) -> Classifier:
     scikit-learn's regularisation (C = 1) is the same at every length. Single components are not
     standardised: that would not be the same in a rotated space.
     """
-    from sklearn.exceptions import ConvergenceWarning  # type: ignore[import-untyped, unused-ignore]
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped, unused-ignore]
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
 
     mean = vectors.mean(axis=0, dtype=np.float64)
     centred = vectors - mean.astype(vectors.dtype)

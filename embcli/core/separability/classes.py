@@ -3,18 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embcli.core.cosine import unit
+from embcli.core.separability.vectors import Floats, Ints, Vectors, check_vectors
 from embcli.errors import InputError, counted
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Vectors = NDArray[np.floating]
 
 # How many rows are looked at as float64 at once.
 ROWS = 4096
-FEWEST = 3
 # Mean distances, of 1 less the cosine, below this are 0 but for the rounding of float64.
 ROUNDING = 1e-12
 _NAMED = 10
@@ -85,22 +80,6 @@ def too_small(labels: Ints, fewest: int) -> Ints:
     """
     classes, sizes = np.unique(labels, return_counts=True)
     return classes[sizes < fewest].astype(np.int64)
-
-
-def check_vectors(vectors: Vectors, *, directions: bool = True, fewest: int = FEWEST) -> None:
-    """Raise `InputError` unless there are enough vectors, all finite and, if wanted, not zeros."""
-    if vectors.ndim != 2 or len(vectors) < fewest:
-        count = len(vectors) if vectors.ndim == 2 else 0
-        raise InputError(
-            f"{counted(count, 'vector')}: at least {fewest} {'is' if fewest == 1 else 'are'} needed"
-        )
-    for start in range(0, len(vectors), ROWS):
-        block = vectors[start : start + ROWS]
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            raise InputError(f"vector {start + np.argmin(finite)} has a number that is not finite")
-        if directions and not (some := block.any(axis=1)).all():
-            raise InputError(f"vector {start + np.argmin(some)} is zeros only and has no direction")
 
 
 def class_sums(vectors: Vectors, labels: Ints, classes: int, *, directions: bool = False) -> Floats:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.cosine import unit
-from embcli.core.separability.classes import ROUNDING, ROWS, check_vectors, class_sizes, class_sums
+from embcli.core.separability.classes import ROUNDING, ROWS, class_sizes, class_sums
 from embcli.core.separability.neighbourhood import OUTLYING, Neighbourhood, robust_z
+from embcli.core.separability.vectors import check_vectors
 from embcli.errors import InputError, counted
 
 Floats = NDArray[np.float64]

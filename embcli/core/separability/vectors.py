@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.errors import InputError, UsageError
+from embcli.errors import InputError, UsageError, counted
 
 Vectors = NDArray[np.floating]
 Floats = NDArray[np.float64]
@@ -22,7 +22,8 @@ def check_vectors(vectors: Vectors, *, directions: bool = True, fewest: int = FE
     """Raise `InputError` unless there are enough vectors, all finite and, if wanted, not zeros."""
     if vectors.ndim != 2 or len(vectors) < fewest:
         count = len(vectors) if vectors.ndim == 2 else 0
-        raise InputError(f"at least {fewest} vectors are needed, and there are {count}")
+        are = "is" if fewest == 1 else "are"
+        raise InputError(f"{counted(count, 'vector')}: at least {fewest} {are} needed")
     for part in parts(len(vectors)):
         block = vectors[part]
         finite = np.isfinite(block).all(axis=1)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from embcli.core.separability import classes
-from embcli.core.separability.classes import check_vectors, class_sizes, class_sums, too_small
+from embcli.core.separability.classes import class_sizes, class_sums, too_small
+from embcli.core.separability.vectors import check_vectors
 from embcli.errors import InputError
 
 

@@ -79,7 +79,7 @@ def test_words_of_a_model_have_neither(shared):
 
 
 def test_what_cannot_be_added_up_is_refused():
-    with pytest.raises(InputError, match="at least 3 vectors"):
+    with pytest.raises(InputError, match="2 vectors: at least 3 are needed"):
         moments(cloud(2))
     vectors = cloud()
     vectors[5000, 3] = np.inf

@@ -195,7 +195,7 @@ def test_the_score_ranks_real_spaces_as_the_fisher_ratio_does(shared):
 
 
 def test_what_has_no_components_is_refused():
-    with pytest.raises(InputError, match="at least 3 vectors are needed, and there are 2"):
+    with pytest.raises(InputError, match="2 vectors: at least 3 are needed"):
         persistence(cloud(2))
     with pytest.raises(InputError, match="all vectors have the same direction"):
         persistence(np.outer([1.0, 2, 3], [1, 1]))

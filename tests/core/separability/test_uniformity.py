@@ -87,7 +87,7 @@ def test_what_has_no_pairs_is_refused():
         class_alignment(cloud(5), np.zeros(4, np.int64))
     with pytest.raises(InputError, match="must be the same"):
         alignment(cloud(5), cloud(6))
-    with pytest.raises(InputError, match="at least 1 vectors are needed"):
+    with pytest.raises(InputError, match="0 vectors: at least 1 is needed"):
         alignment(cloud(0), cloud(0))
     with pytest.raises(InputError, match="class -1 has a negative number"):
         class_alignment(cloud(5), np.arange(5) - 1)
