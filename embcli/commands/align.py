@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from embcli.commands._apply import MapName, NewCollection, Storage
-from embcli.commands._apply import apply as apply_map
+from embcli.commands._mapping import MapName, NewCollection, Storage
+from embcli.commands._mapping import apply as apply_map
 from embcli.errors import UsageError
 from embcli.options import (
     COLLECTION,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from embcli.commands._apply import MapName, NewCollection, Storage
-from embcli.commands._apply import apply as apply_map
+from embcli.commands._mapping import MEASURED, MapName, NewCollection, Storage, short
+from embcli.commands._mapping import apply as apply_map
 from embcli.errors import UsageError
 from embcli.options import (
     COLLECTION,
@@ -21,7 +21,7 @@ from embcli.options import (
     complete_collection,
     example,
 )
-from embcli.output import Column, Output, SkippedLog, plain
+from embcli.output import Column, Output, SkippedLog
 
 if TYPE_CHECKING:
     from embcli.formats.bias_spec import BiasSpec
@@ -31,13 +31,6 @@ ORDER = 18
 EXAMPLE = "embcli debias measure --spec gender"
 WORDS = "Words"
 KEPT = "What was kept"
-
-
-def short(value: Any) -> str:
-    """Show a figure with four digits behind the point; the rest is as it is."""
-    if not isinstance(value, float):
-        return plain(value)
-    return "0" if value == 0 else f"{value:.4f}" if abs(value) >= 5e-5 else f"{value:.1e}"
 
 
 FIGURES = (
@@ -54,13 +47,6 @@ LEANINGS = (
     Column("neutral", "neutral"),
     Column("cosine", "cosine", right=True, show=short),
     Column("indirect_bias", "indirect bias", right=True, show=short),
-)
-MEASURED = (
-    Column("measure", "measure"),
-    Column("set", "of", wrap=True),
-    Column("before", "before", right=True, show=short),
-    Column("after", "after", right=True, show=short),
-    Column("n", "n", right=True, show="{:,}".format),
 )
 CHANGES = (
     Column("measure", "measure"),

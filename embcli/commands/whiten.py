@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from embcli.commands._apply import MapName, NewCollection, Storage
-from embcli.commands._apply import apply as apply_map
-from embcli.commands.debias import MEASURED
+from embcli.commands._mapping import MEASURED, MapName, NewCollection, Storage
+from embcli.commands._mapping import apply as apply_map
 from embcli.options import (
     COLLECTION,
     DB,

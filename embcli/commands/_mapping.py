@@ -1,4 +1,4 @@
-"""What commands that apply maps have in common."""
+"""What commands that fit and apply maps have in common."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,8 +8,23 @@ import typer
 
 from embcli.errors import counted
 from embcli.options import Format, complete_collection, complete_map
-from embcli.output import Column, Output, SkippedLog
+from embcli.output import Column, Output, SkippedLog, plain
 
+
+def short(value: Any) -> str:
+    """Show a figure with four digits behind the point; the rest is as it is."""
+    if not isinstance(value, float):
+        return plain(value)
+    return "0" if value == 0 else f"{value:.4f}" if abs(value) >= 5e-5 else f"{value:.1e}"
+
+
+MEASURED = (
+    Column("measure", "measure"),
+    Column("set", "of", wrap=True),
+    Column("before", "before", right=True, show=short),
+    Column("after", "after", right=True, show=short),
+    Column("n", "n", right=True, show="{:,}".format),
+)
 APPLIED = tuple(
     Column(name, name)
     for name in (
