@@ -53,6 +53,8 @@ def build_app() -> typer.Typer:
     for module in sorted(modules, key=lambda module: module.ORDER):
         name = module.__name__.rpartition(".")[2].removesuffix("_")  # import_ is `import`
         if hasattr(module, "app"):
+            for command in module.app.registered_commands:
+                command.help = _reflowed(command.callback.__doc__)
             app.add_typer(module.app, name=name, rich_help_panel=module.PANEL)
         else:
             app.command(
