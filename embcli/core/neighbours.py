@@ -90,7 +90,11 @@ def greatest(
     return Neighbours._make(np.concatenate(side) for side in zip(*found, strict=True))
 
 
-def among_themselves(vectors: NDArray[np.float32], k: int) -> Neighbours:
+def among_themselves(
+    vectors: NDArray[np.float32],
+    k: int,
+    advance: Advance = lambda done, total, count: None,
+) -> Neighbours:
     """Find the k rows with the greatest dot products, for every row of one set; itself is one.
 
     Parameters
@@ -99,6 +103,8 @@ def among_themselves(vectors: NDArray[np.float32], k: int) -> Neighbours:
         At any length, and not empty.
     k : int
         If there are fewer rows, so many.
+    advance : callable
+        As of `embcli.core.matching.nearest`.
 
     Returns
     -------
@@ -125,7 +131,25 @@ def among_themselves(vectors: NDArray[np.float32], k: int) -> Neighbours:
                     best.add(across, first)
                     if down is not None:
                         best.add(down, top)
+            left = max(n - top - BLOCK, 0)
+            advance(n * n - left * left, n * n, min(top + BLOCK, n))
     return best.sorted()
+
+
+def without_own(found: Neighbours, rows: NDArray[np.int64]) -> Neighbours:
+    """Leave every row itself out of its nearest, which become one fewer.
+
+    Parameters
+    ----------
+    found : Neighbours
+        Of `rows`, with a column more than is wanted. A row that is not among its own nearest (it
+        was not looked at, or enough equal ones come first) loses the last instead.
+    rows : int64 array, shape (n,)
+    """
+    own = found.others == rows[:, None]
+    own[~own.any(axis=1), -1] = True
+    shape = len(rows), found.others.shape[1] - 1
+    return Neighbours(found.others[~own].reshape(shape), found.cosines[~own].reshape(shape))
 
 
 def both_ways(

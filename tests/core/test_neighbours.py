@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embcli.core import neighbours as module
-from embcli.core.neighbours import among_themselves, greatest, neighbours
+from embcli.core.neighbours import among_themselves, greatest, neighbours, without_own
 
 
 def by_sorting(scores, k):
@@ -67,3 +67,18 @@ def test_among_themselves_equals_come_in_order(monkeypatch):
     found = among_themselves(corners, 15)
     expected = np.argsort(-(corners @ corners.T), axis=1, kind="stable")[:, :15]
     np.testing.assert_array_equal(found.others, expected)
+
+
+def test_without_own_leaves_out_the_row_itself_even_among_many_equals():
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((40, 5)).astype(np.float32)
+    vectors[20:] = vectors[20]
+    steps = []
+    found = among_themselves(vectors, 6, lambda done, total, count: steps.append(done / total))
+    others, products = without_own(found, np.arange(40))
+    assert steps[-1] == 1
+    assert others.shape == products.shape == (40, 5)
+    assert (others != np.arange(40)[:, None]).all()
+    full = vectors @ vectors.T
+    np.fill_diagonal(full, -np.inf)
+    np.testing.assert_allclose(products, np.sort(full)[:, ::-1][:, :5], rtol=1e-5)

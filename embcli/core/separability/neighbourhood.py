@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.cosine import unit, unit32
-from embcli.core.neighbours import Neighbours, among_themselves, greatest
+from embcli.core.neighbours import Neighbours, among_themselves, greatest, without_own
 from embcli.core.separability.classes import ROUNDING, ROWS, class_sizes, class_sums
 from embcli.errors import InputError
 
@@ -431,8 +431,4 @@ def _others(
     else:
         others, cosines = greatest(every[rows], every if among is None else every[among], k + 1)
         others = others if among is None else among[others]
-    own = others == rows[:, None]
-    # Of what is not itself among the neighbours found (it was not drawn, or has more than k
-    # twins) the last one goes.
-    own[~own.any(axis=1), -1] = True
-    return Neighbours(others[~own].reshape(-1, k), cosines[~own].reshape(-1, k))
+    return without_own(Neighbours(others, cosines), rows)

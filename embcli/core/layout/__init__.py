@@ -1,0 +1,1 @@
+"""Vectors in two or three dimensions, and how much of their neighbourhoods is left there."""
