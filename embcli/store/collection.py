@@ -16,11 +16,14 @@ from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, NothingFoundError, StoreError, UsageError
 from embcli.store import text_index
 from embcli.store.chunks import Chunk, Chunks, ChunkTable, Extent, Span
+from embcli.store.clusterings import Clusterings
 from embcli.store.coding import Coding
 from embcli.store.database import Database
 from embcli.store.encodings import EncodedBlock, Encodings
 from embcli.store.filters import Filter
+from embcli.store.graphs import Graphs
 from embcli.store.known_texts import KnownTexts, prefixes
+from embcli.store.layouts import Layouts
 from embcli.store.records import Record
 from embcli.store.segments import SLOTS, Block, CodedBlock, Place, Segments
 from embcli.store.where import compile_where, parse_field
@@ -94,6 +97,10 @@ class Collection:
         How it is searched through compact codes; None if nothing was decided yet.
     calibration : str or None
         What turns its cosines into probabilities, as JSON: see `embcli.pipelines.relevance`.
+    clusterings : Clusterings
+    layouts : Layouts
+    graphs : Graphs
+        What was found among its vectors.
     """
 
     def __init__(
@@ -120,6 +127,9 @@ class Collection:
         self._chunks = ChunkTable(db)
         self._encodings = Encodings(db, key)
         self._known = KnownTexts(db, space, dtype, chunking)
+        self.clusterings = Clusterings(db, key, name)
+        self.layouts = Layouts(db, key, name)
+        self.graphs = Graphs(db, key)
 
     def __len__(self) -> int:
         return int(
@@ -258,6 +268,9 @@ class Collection:
             key
             for (key,) in self._db.all("SELECT key FROM records WHERE collection = ?", (self._key,))
         ]
+        # First: deleting records is then not slowed down by what was found of them.
+        self.clusterings.clear()
+        self.layouts.clear()
         text_index.remove(self._db, keys)
         if self.chunking is not None:
             self._chunks.remove(keys)

@@ -58,6 +58,7 @@ class Field:
     names : sequence of str
         The path; empty with a column.
     column : str, optional
+        What the record has instead, as SQL.
 
     Raises
     ------
@@ -258,6 +259,25 @@ class Field:
         parts = [whole] if within is None else [within, rest]
         opposite = [(f"{exists} AND NOT {sql}", values)]
         return Condition(sql, values, self._indexed, parts, opposite, narrow)
+
+
+def cluster_sql(names: Sequence[str]) -> str:
+    """Give the number of a record's cluster as SQL.
+
+    Parameters
+    ----------
+    names : sequence of str
+        As it is written: "cluster", and the name of a clustering if it is not the last one. Where
+        there is none such it is the metadata field.
+    """
+    which = "WHERE collection = records.collection"
+    if len(names) > 1:
+        which += f" AND name = {_quoted(names[1])}"
+    clustering = f"(SELECT max(key) FROM clusterings {which})"
+    return (
+        f"(CASE WHEN {clustering} IS NULL THEN {Field(names).scalar} ELSE (SELECT cluster FROM "
+        f"assignments WHERE clustering = {clustering} AND record = records.key) END)"
+    )
 
 
 def field_at(path: str) -> Field:

@@ -203,6 +203,119 @@ def step_6_maps(db: Database) -> None:
     db.table("maps").add_column("space", int, not_null_default=0)
 
 
+def step_7_clusters_and_layouts(db: Database) -> None:
+    """Keep what is found in collections: clusters, layouts, nearest neighbours."""
+    db.table("clusterings").create(
+        {
+            "key": int,
+            "collection": int,
+            "name": str,
+            "method": str,
+            "arguments": str,
+            "measures": str,
+            "created": str,
+        },
+        pk="key",
+        not_null={"collection", "name", "method", "arguments", "measures", "created"},
+        foreign_keys=[("collection", "collections", "key")],
+    )
+    db.table("clusterings").create_index(["collection", "name"], unique=True)
+    db.execute(
+        """
+        CREATE TABLE clusters (
+            clustering INTEGER NOT NULL REFERENCES clusterings(key),
+            number INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            medoid INTEGER REFERENCES records(key),
+            cohesion REAL,
+            keywords TEXT NOT NULL,
+            parent INTEGER,
+            PRIMARY KEY (clustering, number)
+        ) WITHOUT ROWID
+        """
+    )
+    db.table("clusters").create_index(["medoid"])
+    db.execute(
+        """
+        CREATE TABLE assignments (
+            clustering INTEGER NOT NULL REFERENCES clusterings(key),
+            record INTEGER NOT NULL REFERENCES records(key),
+            cluster INTEGER NOT NULL,
+            strength REAL NOT NULL,
+            PRIMARY KEY (clustering, record)
+        ) WITHOUT ROWID
+        """
+    )
+
+    db.table("layouts").create(
+        {
+            "key": int,
+            "collection": int,
+            "name": str,
+            "method": str,
+            "dims": int,
+            "arguments": str,
+            "facts": str,
+            "created": str,
+        },
+        pk="key",
+        not_null={"collection", "name", "method", "dims", "arguments", "facts", "created"},
+        foreign_keys=[("collection", "collections", "key")],
+    )
+    db.table("layouts").create_index(["collection", "name"], unique=True)
+    db.execute(
+        """
+        CREATE TABLE points (
+            layout INTEGER NOT NULL REFERENCES layouts(key),
+            record INTEGER NOT NULL REFERENCES records(key),
+            x REAL NOT NULL,
+            y REAL NOT NULL,
+            z REAL,
+            placed INTEGER NOT NULL,
+            PRIMARY KEY (layout, record)
+        ) WITHOUT ROWID
+        """
+    )
+
+    db.table("graphs").create(
+        {
+            "key": int,
+            "collection": int,
+            "k": int,
+            "recall": float,
+            "keys": bytes,
+            "others": bytes,
+            "cosines": bytes,
+            "created": str,
+        },
+        pk="key",
+        not_null={"collection", "k", "keys", "others", "cosines", "created"},
+        foreign_keys=[("collection", "collections", "key")],
+    )
+    db.table("graphs").create_index(["collection"], unique=True)
+
+    # Keys of records are used again: nothing of a deleted one may be left. In a collection without
+    # clusters and layouts this costs two looks into an empty index.
+    db.execute(
+        """
+        CREATE TRIGGER findings_of_deleted_records AFTER DELETE ON records BEGIN
+            DELETE FROM assignments WHERE record = old.key AND clustering IN
+                (SELECT key FROM clusterings WHERE collection = old.collection);
+            UPDATE clusters SET medoid = NULL WHERE medoid = old.key;
+            DELETE FROM points WHERE record = old.key AND layout IN
+                (SELECT key FROM layouts WHERE collection = old.collection);
+            DELETE FROM graphs WHERE collection = old.collection;
+        END
+        """
+    )
+    for event, row in (("INSERT", "new"), ("UPDATE OF slots, vectors", "new"), ("DELETE", "old")):
+        db.execute(
+            f"CREATE TRIGGER graph_after_{event.partition(' ')[0].lower()} AFTER {event} "
+            f"ON segments BEGIN DELETE FROM graphs WHERE collection = {row}.collection; END"
+        )
+
+
 STEPS: tuple[Step, ...] = (
     step_1_foundation,
     step_2_chunks,
@@ -210,4 +323,5 @@ STEPS: tuple[Step, ...] = (
     step_4_calibration,
     step_5_encodings,
     step_6_maps,
+    step_7_clusters_and_layouts,
 )

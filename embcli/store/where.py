@@ -6,6 +6,9 @@
 
 Names are metadata fields (``a.b`` reaches into objects, backquotes take any name); ``id``,
 ``text`` and ``source`` are the record's own, ``meta.id`` is the metadata field of that name.
+``cluster`` is the number of the record's cluster in the last clustering of its collection, -1 in
+none, and ``cluster.NAME`` that in the clustering of this name; where there is no such clustering,
+they are metadata, too.
 Every value travels as a bound parameter.
 """
 
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from embcli.errors import UsageError
-from embcli.store.fields import Condition, Field, Sql
+from embcli.store.fields import Condition, Field, Sql, cluster_sql
 
 _TOKEN = re.compile(
     r"""
@@ -126,7 +129,7 @@ class _Parser:
             self._fail("the end")
         if field.column and not or_column:
             raise UsageError(
-                f"{field.column.partition('.')[2]} is no metadata field",
+                f"{self._text.strip()} is no metadata field",
                 hint=f"of metadata it is: meta.{self._text.strip()}",
             )
         return field
@@ -243,6 +246,8 @@ class _Parser:
         name = self._next()
         if name in _COLUMNS:
             return Field([], _COLUMNS[name])
+        if name == "cluster" or re.fullmatch(r"cluster\.[^.]+", name):
+            return Field([], cluster_sql(name.split(".")))
         return Field(name.removeprefix("meta.").split("."))
 
     def _compare(self, field: Field, operator: str) -> Condition:
