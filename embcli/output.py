@@ -248,6 +248,13 @@ def plain(value: Any) -> str:
     return printable(" ".join(_cell(value).split()))
 
 
+def short(value: Any) -> str:
+    """Show a figure with four digits behind the point at most; large ones with fewer."""
+    if not isinstance(value, float):
+        return plain(value)
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
+
+
 def shortened(text: str, width: int) -> str:
     """Cut a text to a number of characters, the last of which then says so."""
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -10,7 +10,7 @@ import typer
 from embcli.config import DEFAULT_COLLECTION
 from embcli.errors import NothingFoundError, UsageError, counted
 from embcli.options import DB, Db, Out, OutputFormat, Quiet, complete_collection
-from embcli.output import Column, Output, SkippedLog, ending, plain
+from embcli.output import Column, Output, SkippedLog, ending, short
 
 if TYPE_CHECKING:
     from embcli.pipelines.separability import Settings
@@ -27,13 +27,6 @@ RECORDS = "Classes and records"
 Show = Literal[
     "measures", "pairs", "hardest", "errors", "outliers", "recognizability", "correlations"
 ]
-
-
-def short(value: Any) -> str:
-    """Show a figure with four digits behind the point at most; large ones with fewer."""
-    if not isinstance(value, float):
-        return plain(value)
-    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.4f}"
 
 
 FIGURES = (

@@ -1,0 +1,358 @@
+"""Clustering a collection: found, described, compared with classes, and kept."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.core.clustering.agreement import agreement
+from embcli.core.clustering.clusters import NOISE, Clusters, by_size
+from embcli.core.clustering.describe import cohesion, medoids
+from embcli.core.clustering.hierarchy import coarser
+from embcli.core.clustering.keywords import Keyword, keywords, labels_of
+from embcli.core.neighbours import Neighbours
+from embcli.core.separability.neighbourhood import silhouette
+from embcli.errors import InputError, UsageError, counted
+from embcli.pipelines.cluster_plan import Plan
+from embcli.pipelines.label_command import Request, ask
+from embcli.pipelines.pairwise import Advance, Note
+from embcli.pipelines.subject import Subject, neighbours_of
+from embcli.store import Cluster, Collection, Found, Members, Store
+
+Row = dict[str, Any]
+Ints = NDArray[np.int64]
+
+_EXAMPLES = 8
+# Components of the UMAP reduction in which density is looked for.
+_REDUCED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What was found.
+
+    Attributes
+    ----------
+    clusters : Clusters
+    described : list of Cluster
+        Noise before the others, if there is any.
+    measures : dict
+        What is kept with the clustering, and shown.
+    curve : list of dict
+        What was tried to choose the number of clusters.
+    levels : list of Found
+        Coarser clusterings, the finest first.
+    """
+
+    clusters: Clusters
+    described: list[Cluster]
+    measures: dict[str, Any]
+    curve: list[Row] = field(default_factory=list)
+    levels: list[Found] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How clusters are named.
+
+    Attributes
+    ----------
+    top : int
+        Keywords of each.
+    command : str, optional
+        A program that is handed keywords and examples of each on its standard input, and whose
+        first line is the name.
+    timeout : float
+        Seconds that it may take.
+    """
+
+    top: int = 10
+    command: str | None = None
+    timeout: float = 60.0
+
+
+def cluster(
+    subject: Subject,
+    plan: Plan,
+    name: str,
+    *,
+    label: str | None = None,
+    known: str | None = None,
+    naming: Naming | None = None,
+    note: Note = lambda message: None,
+    advance: Advance = lambda done, total, count: None,
+) -> Result:
+    """Cluster records, say what clusters are like, and keep all that in the store.
+
+    Parameters
+    ----------
+    subject : Subject
+    plan : Plan
+    name : str
+        What to call the clustering; one of that name is replaced.
+    label : str, optional
+        A field of the metadata: classes that clusters are compared with.
+    known : str, optional
+        A field that some records have: their classes, which stay together, while new clusters
+        are found beside them.
+    naming : Naming, optional
+    note, advance : callable
+
+    Raises
+    ------
+    ModelError
+        A package that the method takes is not installed.
+    InputError
+        The vectors cannot be clustered so.
+    """
+    naming = naming or Naming()
+    classes = None if label is None else subject.classes(label)
+    curve: list[Row] = []
+    fixed: dict[int, str] = {}
+    measures: dict[str, Any] = {}
+    if known is None:
+        clusters, curve = _found(subject, plan, note, advance)
+    else:
+        clusters, curve, measures, fixed = _discovered(subject, plan, known, classes, advance)
+    if not clusters.count:
+        raise InputError(
+            f"no cluster: all {len(subject):,} records are noise",
+            hint="a smaller --min-size, or another --method",
+        )
+    measures = {**_measured(subject, clusters, label, classes), **measures}
+    arguments = {**plan.arguments, **subject.chosen, "known": known, **clusters.details}
+    described = _described(subject, clusters.labels, naming, fixed, note, advance)
+    level_labels = [*clusters.levels, *coarser(subject.unit, clusters.labels, plan.levels)]
+    levels = [
+        _level(subject, labels, name, plan.method, arguments, naming.top)
+        for labels in sorted(level_labels, key=lambda labels: -int(labels.max()))
+    ]
+    if levels:
+        described = _with_parents(described, clusters.labels, levels[0].members.clusters)
+    for place in range(1, len(levels)):
+        finer, above = levels[place - 1], levels[place].members.clusters
+        parents = _with_parents(list(finer.clusters), finer.members.clusters, above)
+        levels[place - 1] = replace(finer, clusters=parents)
+    members = Members(subject.keys, clusters.labels, clusters.strengths)
+    base = Found(name, plan.method, arguments, measures, described, members)
+    with_run = {"collection": subject.side.name, "name": name, **arguments}
+
+    def keep(store: Store, source: Collection) -> None:
+        with store.run("cluster", source.name, with_run) as counts:
+            source.clusterings.add(*levels[::-1], base)
+            counts |= {"records": len(subject), "clusters": clusters.count}
+
+    subject.write(keep)
+    return Result(clusters, described, measures, curve, levels)
+
+
+def _found(
+    subject: Subject, plan: Plan, note: Note, advance: Advance
+) -> tuple[Clusters, list[Row]]:
+    """Cluster without known classes; give what was tried to choose k, too."""
+    vectors, k, seed = subject.unit, plan.k, plan.seed
+    curve: list[Row] = []
+    if plan.method in ("kmeans", "gmm"):
+        from embcli.core.clustering.kmeans import kmeans
+        from embcli.core.clustering.mixture import gaussian_mixture
+
+        if k is None:
+            k, curve = _chosen(subject, plan, note, advance)
+        _check_count(k, len(subject))
+        if plan.method == "kmeans":
+            return kmeans(vectors, k, seed=seed, advance=advance), curve
+        options = {} if plan.dims is None else {"dims": plan.dims}
+        return (
+            gaussian_mixture(
+                vectors, k, covariance=plan.or_default("covariance"), seed=seed, **options
+            ),
+            curve,
+        )
+    if plan.method == "agglomerative":
+        from embcli.core.clustering.agglomerative import ALL_PAIRS, agglomerative
+
+        if k is not None:
+            _check_count(k, len(subject))
+        graph = _graph(subject, plan, note, advance) if len(subject) > ALL_PAIRS else None
+        found = agglomerative(
+            vectors, k, threshold=plan.threshold, linkage=plan.or_default("linkage"), graph=graph
+        )
+    elif plan.method == "leiden":
+        from embcli.core.clustering.leiden import leiden
+
+        graph = _graph(subject, plan, note, advance)
+        found = leiden(graph, resolution=plan.or_default("resolution"), seed=seed)
+    elif plan.method == "evoc":
+        from embcli.core.clustering.evoc import evoc
+
+        found = evoc(vectors, min_size=plan.min_size, seed=seed)
+    else:
+        from embcli.core.clustering.density import hdbscan
+        from embcli.core.layout.umap import umap_layout
+
+        graph = _graph(subject, plan, note, advance)
+        dims = plan.dims or _REDUCED
+        points = umap_layout(
+            vectors, graph, dim=min(dims, len(subject) - 2), min_dist=0.0, seed=seed,
+            advance=advance,
+        )  # fmt: skip
+        found = hdbscan(points, min_size=plan.min_size, min_samples=plan.min_samples)
+        found = replace(found, details={**found.details, "reduced to": points.shape[1]})
+    if plan.assign_noise and found.count:
+        from embcli.core.clustering.density import reassign
+
+        found = reassign(vectors, found)
+    return found, curve
+
+
+def _chosen(subject: Subject, plan: Plan, note: Note, advance: Advance) -> tuple[int, list[Row]]:
+    from embcli.core.clustering.choice import choose_k
+
+    criterion = plan.criterion or ("silhouette" if plan.method == "kmeans" else "bic")
+    choice = choose_k(
+        subject.unit, method=plan.method, criterion=criterion, seed=plan.seed, advance=advance
+    )
+    note(f"{counted(choice.k, 'cluster')}, chosen by {criterion}; --show curve shows the others")
+    return choice.k, [row._asdict() for row in choice.curve]
+
+
+def _check_count(k: int, n: int) -> None:
+    if k > n:
+        raise InputError(f"{k:,} clusters of {counted(n, 'record')}: there are not so many")
+
+
+def _graph(subject: Subject, plan: Plan, note: Note, advance: Advance) -> Neighbours:
+    k = plan.or_default("neighbours")
+    return neighbours_of(subject, k, seed=plan.seed, note=note, advance=advance).near
+
+
+def _discovered(
+    subject: Subject, plan: Plan, field: str, truth: Sequence[str | None] | None, advance: Advance
+) -> tuple[Clusters, list[Row], dict[str, Any], dict[int, str]]:
+    """Find new clusters beside known classes; give the names of these by number, too."""
+    from embcli.core.clustering.discovery import discover, discovery_accuracy
+
+    if plan.method not in ("kmeans", "gmm"):
+        raise UsageError(f"--known goes with --method kmeans and gmm, not with {plan.method}")
+    classes = subject.classes(field)
+    names = sorted({name for name in classes if name is not None})
+    number = {name: place for place, name in enumerate(names)}
+    labelled = np.array([-1 if name is None else number[name] for name in classes], np.int64)
+    found = discover(
+        subject.unit, labelled, k=plan.k, method=plan.method, seed=plan.seed, advance=advance
+    )
+    measures: dict[str, Any] = {"known classes": len(names), "new clusters": found.k - len(names)}
+    if truth is not None:
+        there = np.array([name is not None for name in truth])
+        every = np.unique([name for name in truth if name is not None], return_inverse=True)
+        numbers = np.full(len(truth), -1)
+        numbers[there] = every[1]
+        old = np.flatnonzero(np.isin(every[0], names))
+        asked = there & (labelled < 0)
+        if asked.any():
+            accuracy = discovery_accuracy(
+                found.clusters.labels[there], numbers[there], old, labelled[there] >= 0
+            )
+            measures |= {f"accuracy, {of}": value for of, value in accuracy._asdict().items()}
+    return (
+        found.clusters, [row._asdict() for row in found.curve], measures,
+        {int(cluster): names[place] for place, cluster in enumerate(found.known)},
+    )  # fmt: skip
+
+
+def _measured(
+    subject: Subject, clusters: Clusters, label: str | None, classes: Sequence[str | None] | None
+) -> dict[str, Any]:
+    """Measure clusters by themselves and against classes."""
+    labels = clusters.labels
+    inside = np.flatnonzero(labels >= 0)
+    measures: dict[str, Any] = {
+        "records": len(labels),
+        "clusters": clusters.count,
+        "noise": 1 - len(inside) / len(labels),
+        "silhouette": None,
+    }
+    if clusters.count > 1:
+        vectors = subject.unit if len(inside) == len(labels) else subject.unit[inside]
+        measures["silhouette"] = silhouette(vectors, labels[inside]).mean
+    if classes is not None:
+        there = np.array([name is not None for name in classes])
+        _, numbers = np.unique([name for name in classes if name is not None], return_inverse=True)
+        compared = agreement(labels[there], numbers.astype(np.int64))
+        measures |= {"label": label, "labelled": int(there.sum()), **compared._asdict()}
+    return measures
+
+
+def _described(
+    subject: Subject,
+    labels: Ints,
+    naming: Naming,
+    fixed: Mapping[int, str],
+    note: Note = lambda message: None,
+    advance: Advance = lambda done, total, count: None,
+) -> list[Cluster]:
+    """Say what every cluster is like, and name it; noise comes first, if there is any."""
+    words = keywords(subject.texts(), labels, top=naming.top)
+    names = [fixed.get(number, name) for number, name in enumerate(labels_of(words))]
+    centres = medoids(subject.unit, labels)
+    sizes = np.bincount(labels[labels >= 0])
+    if naming.command is not None:
+        requests = _requests(subject, labels, words, centres)
+        asked = ask(
+            naming.command, requests, timeout=naming.timeout, note=note, advance=advance
+        )
+        names = [answer or name for answer, name in zip(asked, names, strict=True)]
+    close = cohesion(subject.unit, labels)
+    described = [
+        Cluster(
+            number, names[number], int(sizes[number]), int(subject.keys[centres[number]]),
+            float(close[number]), [keyword.word for keyword in words[number]],
+        )
+        for number in range(len(sizes))
+    ]  # fmt: skip
+    noise = int((labels < 0).sum())
+    return [Cluster(NOISE, "noise", noise, None, None, []), *described] if noise else described
+
+
+def _requests(
+    subject: Subject, labels: Ints, words: Sequence[Sequence[Keyword]], centres: Ints
+) -> list[Request]:
+    """Make what the program that names clusters is handed: the records next to the medoid."""
+    requests = []
+    for number, centre in enumerate(centres.tolist()):
+        rows = np.flatnonzero(labels == number)
+        cosines = subject.unit[rows] @ subject.unit[centre]
+        nearest = rows[np.argsort(-cosines, kind="stable")[:_EXAMPLES]]
+        records = subject.collection.get_by_key(subject.keys[nearest].tolist())
+        texts = [records[key].text for key in subject.keys[nearest].tolist()]
+        of_cluster = [keyword.word for keyword in words[number]]
+        requests.append(Request(number, len(rows), of_cluster, texts))
+    return requests
+
+
+def _level(
+    subject: Subject, labels: Ints, name: str, method: str, arguments: Mapping[str, Any], top: int
+) -> Found:
+    labels = by_size(labels)
+    described = _described(subject, labels, Naming(top), {})
+    count = int(labels.max()) + 1
+    strengths = np.where(labels >= 0, 1, 0).astype(np.float32)
+    return Found(
+        f"{name}-{count}", method, {**arguments, "level": count}, {"clusters": count}, described,
+        Members(subject.keys, labels, strengths),
+    )  # fmt: skip
+
+
+def _with_parents(clusters: Sequence[Cluster], labels: Ints, above: Ints) -> list[Cluster]:
+    """Note in which coarser cluster most members of a cluster are."""
+
+    def parent(number: int) -> int:
+        return Counter(above[labels == number].tolist()).most_common(1)[0][0]
+
+    return [
+        each if each.number == NOISE else replace(each, parent=parent(each.number))
+        for each in clusters
+    ]

@@ -1,0 +1,222 @@
+"""The records of a collection that are clustered or laid out, and their nearest neighbours."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.core.cosine import unit32
+from embcli.core.knn import knn_graph
+from embcli.core.separability.vectors import sampled
+from embcli.errors import EmbcliError, InputError, StoreError, counted
+from embcli.pipelines.pairwise import Advance, Note, announced
+from embcli.pipelines.sides import Side
+from embcli.pipelines.space import without_zeros
+from embcli.store import Collection, Graph, Store
+
+NEIGHBOURS = 15
+_TEXTS_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Records of one collection, read at one moment.
+
+    Attributes
+    ----------
+    side : Side
+        Those without a direction, whose vector is zeros, are left out.
+    db : path
+    state : str or None
+        Of the collection's vectors; None if these are not all its records.
+    chosen : dict
+        By what they were chosen, if they are not all.
+    """
+
+    side: Side
+    db: str | os.PathLike[str]
+    state: str | None
+    chosen: dict[str, Any]
+
+    @property
+    def collection(self) -> Collection:
+        """The collection, open for reading."""
+        return self.side.collection
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """Of the records, rising."""
+        return self.side.keys
+
+    @cached_property
+    def unit(self) -> NDArray[np.float32]:
+        """The vectors at length 1, shape (n, dim)."""
+        return unit32(self.side.vectors)
+
+    def __len__(self) -> int:
+        return len(self.side.keys)
+
+    def texts(self) -> Iterator[str]:
+        """Read the texts in the order of the rows."""
+        keys = self.keys.tolist()
+        for start in range(0, len(keys), _TEXTS_AT_ONCE):
+            part = keys[start : start + _TEXTS_AT_ONCE]
+            records = self.collection.get_by_key(part)
+            for key in part:
+                yield records[key].text
+
+    def classes(self, field: str) -> list[str | None]:
+        """Read a field that names classes, as it is written; None where it is not there.
+
+        Raises
+        ------
+        InputError
+            No record has it.
+        """
+        values = self.collection.labels(field)
+        found = [values.get(key) for key in self.keys.tolist()]
+        if all(value is None for value in found):
+            there = ", ".join(list(self.collection.field_counts())[:8]) or "none"
+            raise InputError(
+                f"no record of collection {self.side.name!r} has a field {field!r} that is a "
+                f"text, a number, true or false (fields: {there})"
+            )
+        return found
+
+    def write(self, change: Callable[[Store, Collection], object]) -> None:
+        """Change the collection, through a connection of its own."""
+        with Store.existing(self.db) as store:
+            change(store, store.collection(self.side.name))
+
+    def write_if_possible(self, change: Callable[[Store, Collection], object], note: Note) -> None:
+        """Keep what could be found again; if the store cannot be written, say so and go on."""
+        try:
+            self.write(change)
+        except StoreError as error:
+            note(f"not kept for the next time: {error.message}")
+
+
+@contextmanager
+def open_subject(
+    db: str | os.PathLike[str],
+    collection: str,
+    *,
+    where: str | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+    note: Note = lambda message: None,
+) -> Iterator[Subject]:
+    """Read a collection, or some of it, within one snapshot that lasts as long as the block.
+
+    Parameters
+    ----------
+    db : path
+    collection : str
+    where : str, optional
+        Only records that pass this filter, see `embcli.store.where`.
+    sample : int, optional
+        Of these so many at random.
+    seed : int
+        Of the sample.
+    note : callable
+
+    Raises
+    ------
+    InputError
+        There are fewer than three records with a direction, or all have the same one.
+    """
+    upgrade(db)
+    with Store(db, readonly=True) as store, store.snapshot():
+        source = store.collection(collection)
+        wanted = None if where is None else source.filter(where)
+        side = Side.load(source, note)
+        if wanted is not None:
+            side = _some(side, wanted[side.keys])
+            if not len(side.keys):
+                raise InputError(f"no record of collection {collection!r} passes --where")
+        sampling = sample is not None and sample < len(side.keys)
+        if sampling:
+            drawn = np.zeros(len(side.keys), np.bool_)
+            drawn[sampled(len(side.keys), sample, seed)] = True
+            side = _some(side, drawn)
+        side = without_zeros(side, note)
+        if len(side.keys) < 3:
+            raise InputError(
+                f"collection {collection!r}: {counted(len(side.keys), 'record')}, and it takes "
+                "three at least"
+            )
+        if (side.vectors == side.vectors[0]).all():
+            raise InputError(
+                f"collection {collection!r}: all {len(side.keys):,} vectors are the same, and "
+                "there is nothing to tell them apart by"
+            )
+        chosen = {"where": where} if where is not None else {}
+        if sampling:
+            chosen |= {"sample": sample, "seed": seed}
+        yield Subject(side, db, None if chosen else source.graphs.state(), chosen)
+
+
+def upgrade(db: str | os.PathLike[str]) -> None:
+    """Bring a store of an older version up to date, if it is there and can be written."""
+    try:
+        with Store.existing(db):
+            pass
+    except EmbcliError:
+        return  # what is wrong will be said when it is read
+
+
+def neighbours_of(
+    subject: Subject,
+    k: int = NEIGHBOURS,
+    *,
+    approximate: bool | None = None,
+    seed: int = 0,
+    note: Note = lambda message: None,
+    advance: Advance = lambda done, total, count: None,
+) -> Graph:
+    """Look up the nearest neighbours of all records, or find them and keep them.
+
+    Parameters
+    ----------
+    subject : Subject
+    k : int
+        If there are fewer other records, so many.
+    approximate : bool, optional
+        By default they are exact up to a number of records that takes about a minute, see
+        `embcli.core.knn.knn_graph`.
+    seed : int
+    note, advance : callable
+
+    Returns
+    -------
+    graph : Graph
+        Rows are places in `Subject.keys`.
+    """
+    k = min(k, len(subject) - 1)
+    graphs = subject.collection.graphs
+    if subject.state is not None and (kept := graphs.get(k)) is not None:
+        fits = np.array_equal(kept.keys, subject.keys)
+        if fits and not (approximate is False and kept.recall is not None):
+            return kept
+    what = f"comparing {len(subject):,} records with each other"
+    found = knn_graph(
+        subject.unit, k, approximate=approximate, seed=seed, advance=announced(advance, note, what)
+    )
+    if found.recall is not None:
+        note(
+            f"neighbours are approximate: {found.recall:.1%} of the nearest of a sample were "
+            "found; --exact compares every record with every other"
+        )
+    graph = Graph(subject.keys, found.near, found.recall)
+    if (state := subject.state) is not None:
+        subject.write_if_possible(lambda store, source: source.graphs.put(graph, state), note)
+    return graph
+
+
+def _some(side: Side, chosen: NDArray[np.bool_]) -> Side:
+    return Side(side.collection, side.keys[chosen], side.vectors[chosen])
