@@ -397,12 +397,19 @@ def outliers(
 
 def robust_z(values: Floats) -> Floats:
     """Tell how far values are from their median, as `outliers` does, shape (n,)."""
-    apart = values - np.median(values)
-    unit = 1.4826 * float(np.median(np.abs(apart)))
+    middle, unit = robust_scale(values)
+    return (values - middle) / unit if unit else np.zeros(len(values))
+
+
+def robust_scale(values: Floats) -> tuple[float, float]:
+    """Give the median of values and the unit of `robust_z`; 0 where all are equal."""
+    middle = float(np.median(values))
+    apart = np.abs(values - middle)
+    unit = 1.4826 * float(np.median(apart))
     # What float32 cosines differ by where distances are equal.
     if unit < 1e-6:
-        unit = 1.2533 * float(np.abs(apart).mean())
-    return apart / unit if unit > 1e-6 else np.zeros(len(values))
+        unit = 1.2533 * float(apart.mean())
+    return middle, unit if unit > 1e-6 else 0.0
 
 
 def draw(n: int, sample: int, seed: int) -> Ints:
