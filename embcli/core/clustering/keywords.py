@@ -22,7 +22,7 @@ _COMMON = 0.5
 # Share of the texts with a word that have it in a certain pair, from which the pair is taken.
 _IN_PAIR = 0.5
 # The other word of a pair weighs at least this share of the first.
-_PARTNER = 0.1
+_PARTNER = 0.2
 _LABEL_WORDS = 3
 
 
@@ -78,16 +78,17 @@ def keywords(
 
     Notes
     -----
-    The weight of a word is tf · idf · log(tf / share of other texts with it). The first two
-    factors are those of c-TF-IDF: tf is the share of the cluster's texts that have the word, idf is
-    log(1 + A / f), with A the words of a cluster on average and f the texts that have this one. The
-    third does the work of a list of stop words in every language: a word that is nowhere more
-    frequent than elsewhere, or in more than half of all texts, weighs nothing. Counts are taken
+    The weight of a word is tf · idf² · log(tf / share of other texts with it), where tf is the
+    share of the cluster's texts that have the word, and idf = log(1 + A / f), with A the words of a
+    cluster on average and f the texts that have this one. The last factor, and the square, do the
+    work of a list of stop words in every language: a word that is no more frequent in the cluster
+    than elsewhere, or is in more than half of all texts, weighs nothing. Counts are taken
     0.9 standard deviations (square roots) low and two texts are added to the others, so that a few
-    coincidences make no keyword. If there is one cluster and nothing else, the third factor is left
-    out. A word of which half the texts have it beside the same other keyword gives way to the pair.
+    coincidences make no keyword. If there is one cluster and nothing else, that
+    factor is left out. A word of which half the texts have it beside the same other keyword gives way to the pair.
 
-    Deviations from the paper: texts are counted, not occurrences; the third factor; pairs.
+    Deviations from the paper, where the weight is tf · idf: texts are counted, not occurrences; the
+    square; the last factor; pairs of words.
 
     References
     ----------
@@ -218,7 +219,7 @@ def _weights(
     n, others = cluster.texts, everything - cluster.texts
     inside = np.array([cluster.words[word] for word in words], float)
     overall = np.array([total[word] for word in words], float)
-    weights = (inside - _CAUTION * np.sqrt(inside)) / max(n, 1) * np.log1p(average / overall)
+    weights = (inside - _CAUTION * np.sqrt(inside)) / max(n, 1) * np.log1p(average / overall) ** 2
     if others:
         elsewhere = (overall - inside + _PRIOR) / (others + _PRIOR)
         weights *= np.log(np.maximum(inside / n / elsewhere, 1))

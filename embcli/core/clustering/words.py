@@ -11,7 +11,7 @@ _UNSPACED = (
 )
 _APOSTROPHES = "'’"
 # What two forms of a word have in common, in letters and as a share of the longer one.
-_PREFIX, _PREFIX_SHARE = 4, 0.6
+_PREFIX, _PREFIX_SHARE = 4, 0.55
 
 
 def words_of(text: str) -> list[str]:
@@ -49,7 +49,7 @@ def unspaced(word: str) -> bool:
 def akin(a: str, b: str) -> bool:
     """Say whether two words look like forms of one.
 
-    They do if what both begin with is at least four letters and three fifths of the longer one
+    They do if what both begin with is at least four letters and more than half of the longer one
     (transfer, transferring), or all of one and all but the last letter of the other (pin, pins).
     Pairs of characters of a script without spaces do if they have a character in common.
     """
