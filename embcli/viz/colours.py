@@ -109,12 +109,17 @@ def categorical(count: int, dark: bool = False) -> list[str]:
 
 def mix(colour: str, ground: str, share: float) -> str:
     """Lay a colour over a ground so thin that this share of it remains."""
-    return _hex(share * _rgb(colour) + (1 - share) * _rgb(ground))
+    return _hex(share * rgb(colour) + (1 - share) * rgb(ground))
+
+
+def rgb(colour: str) -> Floats:
+    """Give red, green and blue of ``#rrggbb``, shape (3,), from 0 to 1."""
+    return np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
 
 
 def luminance(colour: str) -> float:
     """Measure how light a colour is, from 0 to 1, by WCAG's definition (relative luminance)."""
-    return float(_linear(_rgb(colour)) @ [0.2126, 0.7152, 0.0722])
+    return float(_linear(rgb(colour)) @ [0.2126, 0.7152, 0.0722])
 
 
 @cache
@@ -129,7 +134,7 @@ def _further(dark: bool) -> tuple[str, ...]:
     grid, seen = grid[use], seen[:, use]
     before = [*_COMMON, *_LAST[dark], GROUND[dark], _NEUTRAL[dark]]
     nearest = np.full(len(grid), np.inf)
-    for colour in _seen(np.stack([_rgb(each) for each in before])).swapaxes(0, 1):
+    for colour in _seen(np.stack([rgb(each) for each in before])).swapaxes(0, 1):
         nearest = np.minimum(nearest, _apart(seen, colour))
     found = []
     for _ in range(min(len(grid), 500)):
@@ -157,10 +162,6 @@ def _seen(rgb: Floats) -> Floats:
 def _linear(rgb: Floats) -> Floats:
     linear: Floats = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return linear
-
-
-def _rgb(colour: str) -> Floats:
-    return np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
 
 
 def _hex(rgb: Floats) -> str:
