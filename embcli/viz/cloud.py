@@ -84,6 +84,7 @@ def draw_points(
     order: NDArray[np.int64] | None = None,
     seed: int = 0,
     near: Floats | None = None,
+    size: tuple[float, float] | None = None,
 ) -> None:
     """Draw points, the smaller and thinner the more of them are in a place.
 
@@ -101,8 +102,10 @@ def draw_points(
         Of that order.
     near : float64 array, shape (n,), optional
         From 0, far away, to 1: farther ones are smaller.
+    size : tuple of float, optional
+        Diameter and opacity, as `density` gives them, if not those of the points themselves.
     """
-    diameter, opaque = density(where.inches(points), where.box)
+    diameter, opaque = size or density(where.inches(points), where.box)
     if order is None:
         order = np.random.default_rng(seed).permutation(len(points))
         if grey is not None:

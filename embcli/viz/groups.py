@@ -8,8 +8,14 @@ from numpy.typing import NDArray
 
 from embcli.errors import InputError
 from embcli.viz.colours import GROUND, INK, categorical, luminance, mix, neutral, rgb
+from embcli.viz.figure import SMALL, fitted
 
 Floats = NDArray[np.float64]
+
+# More groups are not listed.
+LISTED = 12
+# In inches, of a name.
+_ENTRY = 2.4
 
 
 class Groups(NamedTuple):
@@ -71,6 +77,28 @@ def grouped(groups: Sequence[str | None], rows: int, dark: bool) -> Groups:
         of_row,
         int((of_row < 0).sum()),
     )
+
+
+def legend_entries(groups: Groups, dark: bool) -> list[tuple[str | None, str]]:
+    """List the first twelve groups with their colours and counts, and what is grey.
+
+    Returns
+    -------
+    entries : list of (str or None, str)
+        As `embcli.viz.sheet.draw_legend` takes them.
+    """
+    entries: list[tuple[str | None, str]] = []
+    entries += [
+        (colour, f"{fitted(name, SMALL, _ENTRY) or '(empty)'}  {count:,}")
+        for name, count, colour in zip(
+            groups.names[:LISTED], groups.counts, groups.colours, strict=False
+        )
+    ]
+    if len(groups.names) > LISTED:
+        entries.append((None, f"and {len(groups.names) - LISTED:,} more"))
+    if groups.without:
+        entries.append((neutral(dark), f"in no group  {groups.without:,}"))
+    return entries
 
 
 def readable(colour: str, dark: bool) -> str:

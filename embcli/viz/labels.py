@@ -21,8 +21,9 @@ _NARROW = 0.4
 # In inches: between texts, between rings of places that are tried, and how far they may be.
 _APART, _RING, _FAR = 0.04, 0.08, 1.6
 _DIRECTIONS = 24
-# Cells in which there are points or not, in inches; what to cover all of a name's cells costs.
-_CELL, _COVER = 0.05, 0.7
+# Cells in which there are points or not, in inches; what to cover all of a name's cells costs,
+# and any of them.
+_CELL, _COVER, _COVER_ANY = 0.05, 0.7, 0.15
 # Of a line, the shortest.
 _LINE = 0.1
 
@@ -105,7 +106,8 @@ def place_names(
         if len(free):
             away = np.linalg.norm(np.maximum(np.abs(offsets[free]) - size / 2, 0), axis=1)
             aside = np.linalg.norm(offsets[free], axis=1)
-            cost = away + 0.1 * aside + _COVER * _share(sums, boxes[free])
+            below = _share(sums, boxes[free])
+            cost = away + 0.1 * aside + _COVER * below + _COVER_ANY * (below > 0)
             best = free[int(np.argmin(cost))]
             centres[at] = tried[best]
             taken = np.concatenate([taken, boxes[best][None]])

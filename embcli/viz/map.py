@@ -12,7 +12,7 @@ from embcli.viz.cloud import Fit, check_points, draw_points, fit
 from embcli.viz.colours import INK, neutral, rgb
 from embcli.viz.depth import PAD, View, draw_box, look
 from embcli.viz.figure import SMALL, TEXT, fitted, measured, number, save_figure, text_sizes
-from embcli.viz.groups import Groups, grouped, readable
+from embcli.viz.groups import LISTED, Groups, grouped, legend_entries, readable
 from embcli.viz.labels import densest, place_names, write_names
 from embcli.viz.scale import Scale, bar_width, draw_bar, make_scale
 from embcli.viz.sheet import (
@@ -32,12 +32,10 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Legend = Literal["auto", "beside", "map", "none"]
 
-# In inches: the map, its least side, the width of a name in it and of one in the legend.
+# In inches: the map, its least side, the width of a name in it.
 SIZE = (7.5, 6.5)
 _LEAST = 3.0
-_NAME, _ENTRY = 1.5, 2.4
-# More groups have their names in the map.
-LISTED = 12
+_NAME = 1.5
 # With more names in the map they are smaller.
 _CROWDED, _CROWDED_SIZE = 30, 6.5
 _LINES = 3
@@ -210,17 +208,7 @@ def _entries(coloured: _Look, legend: Legend, dark: bool) -> list[tuple[str | No
         return []
     if legend == "auto" and len(groups.names) > LISTED:
         return []
-    entries: list[tuple[str | None, str]] = []
-    entries += [
-        (colour, f"{fitted(name, SMALL, _ENTRY)}  {count:,}")
-        for name, count, colour in zip(groups.names, groups.counts, groups.colours, strict=True)
-    ]
-    entries = entries[:LISTED]
-    if len(groups.names) > LISTED:
-        entries.append((None, f"and {len(groups.names) - LISTED:,} more"))
-    if groups.without:
-        entries.append((neutral(dark), f"in no group  {groups.without:,}"))
-    return entries
+    return legend_entries(groups, dark)
 
 
 def _in_map(coloured: _Look, legend: Legend) -> bool:

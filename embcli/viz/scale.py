@@ -57,22 +57,35 @@ def make_scale(values: ArrayLike, title: str, dark: bool) -> Scale:
     InputError
         A value is infinite.
     """
-    from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize, PowerNorm
+    from matplotlib.colors import LogNorm, PowerNorm
 
     numbers = np.asarray(values, np.float64)
     if np.isinf(numbers).any():
         raise InputError(f"{title or 'values'}: a number is infinite")
     known = numbers[~np.isnan(numbers)]
     low, high = float(known.min()), float(known.max())
-    colours = LinearSegmentedColormap.from_list("sequential", sequential(dark))
     if low > 0 and _tamed(known, np.log(known)):
-        return Scale(LogNorm(low, high), colours, title, "log scale")
+        return Scale(LogNorm(low, high), colour_map(dark), title, "log scale")
     if low >= 0 and _tamed(known, np.sqrt(known)):
-        return Scale(PowerNorm(0.5, 0, high), colours, title, "square-root scale")
+        return Scale(PowerNorm(0.5, 0, high), colour_map(dark), title, "square-root scale")
+    return linear(low, high, title, dark)
+
+
+def linear(low: float, high: float, title: str, dark: bool) -> Scale:
+    """Make a scale of numbers as they are."""
+    from matplotlib.colors import Normalize
+
     if low == high:
         # A bar needs a length.
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-    return Scale(Normalize(low, high), colours, title)
+    return Scale(Normalize(low, high), colour_map(dark), title)
+
+
+def colour_map(dark: bool) -> "Colormap":
+    """Make Matplotlib's map of `sequential`."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("sequential", sequential(dark))
 
 
 def bar_width(scale: Scale) -> float:
