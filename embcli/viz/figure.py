@@ -2,6 +2,7 @@
 
 import logging
 import os
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
@@ -140,14 +141,21 @@ def fitted(text: str, size: float, across: float) -> str:
 
 
 def shown(text: str, longest: int) -> str:
-    """Put a text, or its beginning, on one line."""
-    plain = " ".join(text.replace("_", " ").split())
+    """Put a text, or its beginning, on one line.
+
+    Control characters are spaces: an SVG file that has them is not XML.
+    """
+    plain = " ".join(_printable(text).replace("_", " ").split())
     return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
 
 
 def title_lines(title: str, across: float) -> list[str]:
     """Break a title into lines that are so many inches wide."""
-    return wrap(title, max(int(across * _LETTERS), 10))
+    return wrap(_printable(title), max(int(across * _LETTERS), 10))
+
+
+def _printable(text: str) -> str:
+    return "".join(" " if unicodedata.category(char) in ("Cc", "Cs") else char for char in text)
 
 
 def number(value: float, place: object = None) -> str:
