@@ -19,6 +19,8 @@
   const plot = view.model;
   const [points, picked] = plot.renderers.map((renderer) => renderer.data_source);
   const [pan, , lasso, box] = plot.toolbar.tools;
+  // One stop for the Tab key is enough, and that is the element around Bokeh's.
+  view.canvas_view.events_el.tabIndex = -1;
 
   // What is shown: classes that are hidden, rows that match, rows inside the lasso.
   const state = { column: null, hidden: new Set(), matches: null, inside: null, active: null };
@@ -102,6 +104,7 @@
     state.active = choosing ? chosen : null;
     // Those that are chosen lie over all others.
     const taken = (values) => Float32Array.from(chosen, (row) => values[row]);
+    hideTip();
     points.data = { x, y, color: shade };
     picked.data = { x: taken(x), y: taken(y), color: Uint32Array.from(chosen, (row) => bright[row]) };
     tell(shown);
@@ -114,7 +117,8 @@
     const amount = (number) => number.toLocaleString("en");
     const bold = document.createElement("b");
     bold.textContent = amount(active ? active.length : shown);
-    found.replaceChildren(bold, ` of ${amount(count)} records${active ? "" : " shown"}`);
+    const part = active || shown < count;
+    found.replaceChildren(bold, part ? ` of ${amount(count)} records` : " records");
     $("picked").hidden = !active;
     if (!active) return;
     const rows = active.slice(0, LISTED).map((row) => {
@@ -164,6 +168,7 @@
     redraw();
   }
 
+  // Bokeh finds the rows, of which those that are hidden are left out when they are drawn.
   plot.on_event("selectiongeometry", (event) => {
     if (!event.final) return;
     const rows = points.selected.indices;
@@ -300,7 +305,8 @@
     (plot.x_range.start + plot.x_range.end) / 2, (plot.y_range.start + plot.y_range.end) / 2,
   ];
   const unit = () => (plot.x_range.end - plot.x_range.start) / width();
-  const least = () => Math.max(home.wide / width(), home.tall / height()) * 1.08 || 1 / width();
+  const least = (across = width(), down = height()) =>
+    Math.max(home.wide / across, home.tall / down) * 1.08 || 1 / across;
   const fit = () => look(home.left + home.wide / 2, home.low + home.tall / 2, least());
   const zoom = (factor) => look(...middle(), unit() / factor);
   const pixel = (row) => [
@@ -464,7 +470,7 @@
     const typing = /^(INPUT|SELECT)$/.test(event.target.tagName);
     if (typing && event.key !== "Escape") return;
     if (event.key in keys) keys[event.key]();
-    else if (event.key in arrows && event.target === stage) step(...arrows[event.key]);
+    else if (event.key in arrows && stage.contains(event.target)) step(...arrows[event.key]);
     else return;
     event.preventDefault();
   });
@@ -486,11 +492,14 @@
   // ---- begin ---------------------------------------------------------------------------------
 
   for (const axis of [plot.x_range, plot.y_range]) axis.change.connect(moved);
-  let last = null;
+  // A larger or smaller window shows more or less of the map, the whole map if that was shown.
+  let size = [width(), height()];
   new ResizeObserver(() => {
-    if (!last) fit();
-    else look(...middle(), last);
-    last = unit();
+    const scale = (plot.x_range.end - plot.x_range.start) / size[0];
+    const whole = Math.abs(scale / least(...size) - 1) < 0.01;
+    size = [width(), height()];
+    if (whole) fit();
+    else look(...middle(), scale);
     moved();
   }).observe(stage);
   const first = columns.findIndex((column) => column.name === data.color);

@@ -209,33 +209,44 @@ def _plot() -> dict[str, Any]:
     """Describe the plot to Bokeh, without any data: the page's own script fills it."""
     from bokeh.embed import json_item
     from bokeh.models import (
+        BoxAnnotation,
         BoxSelectTool,
         ColumnDataSource,
         LassoSelectTool,
         PanTool,
         Plot,
+        PolyAnnotation,
         Range1d,
         Scatter,
         WheelZoomTool,
     )
 
     empty: dict[str, list[float]] = {"x": [], "y": [], "color": []}
-    pan, wheel = PanTool(), WheelZoomTool()
     plot = Plot(
         x_range=Range1d(0, 1), y_range=Range1d(0, 1), output_backend="webgl", min_border=0,
         sizing_mode="stretch_both", toolbar_location=None, background_fill_alpha=0,
         border_fill_alpha=0, outline_line_color=None, lod_threshold=None,
+        stylesheets=[".bk-Canvas { --outline-width: 0px; }"],
     )  # fmt: skip
-    for name in ("points", "picked"):
-        renderer = plot.add_glyph(
-            ColumnDataSource(empty, name=name),
+    all_points, _ = (
+        plot.add_glyph(
+            ColumnDataSource(empty),
             Scatter(x="x", y="y", size=4, fill_color="color", line_color=None),
-            selection_glyph=None, nonselection_glyph=None, name=name,
-        )  # fmt: skip
-        if name == "points":
-            selectable = [renderer]
+            selection_glyph=None,
+            nonselection_glyph=None,
+        )
+        for _ in range(2)
+    )
+    line = {
+        "fill_color": "#808080", "fill_alpha": 0.15, "line_color": "#808080", "line_width": 2,
+        "line_dash": "solid",
+    }  # fmt: skip
+    pan, wheel = PanTool(), WheelZoomTool()
     plot.add_tools(
-        pan, wheel, LassoSelectTool(renderers=selectable), BoxSelectTool(renderers=selectable)
+        pan,
+        wheel,
+        LassoSelectTool(renderers=[all_points], overlay=PolyAnnotation(**line)),
+        BoxSelectTool(renderers=[all_points], overlay=BoxAnnotation(**line)),
     )
     plot.toolbar.active_drag = pan
     plot.toolbar.active_scroll = wheel
