@@ -58,8 +58,9 @@ def command(
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", "-n", help="What to call the clustering, if not as its method; one of that "
-            "name is replaced."
+            "--name",
+            "-n",
+            help="What to call the clustering, if not as its method; one of that name is replaced.",
         ),
     ] = None,
     levels: Annotated[
@@ -105,7 +106,9 @@ def command(
     keywords: Annotated[
         int,
         typer.Option(
-            "--keywords", min=1, help="Keywords of each cluster, by class-based TF-IDF.",
+            "--keywords",
+            min=1,
+            help="Keywords of each cluster, by class-based TF-IDF.",
             rich_help_panel=NAMING,
         ),
     ] = 10,
@@ -137,57 +140,68 @@ def command(
     min_size: Annotated[
         int | None,
         typer.Option(
-            "--min-size", min=2, help="hdbscan, evoc: fewest records of a cluster.",
+            "--min-size",
+            min=2,
+            help="hdbscan, evoc: fewest records of a cluster.",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
     min_samples: Annotated[
         int | None,
         typer.Option(
-            "--min-samples", min=1, help="hdbscan: neighbours that density is measured with.",
+            "--min-samples",
+            min=1,
+            help="hdbscan: neighbours that density is measured with.",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
     assign_noise: Annotated[
         bool,
         typer.Option(
-            "--assign-noise", help="hdbscan, evoc: put noise into the nearest cluster.",
+            "--assign-noise",
+            help="hdbscan, evoc: put noise into the nearest cluster.",
             rich_help_panel=OPTIONS,
         ),
     ] = False,
     dims: Annotated[
         int | None,
         typer.Option(
-            "--dims", min=2, help="hdbscan: dimensions of the UMAP reduction; gmm: principal "
-            "components.",
+            "--dims",
+            min=2,
+            help="hdbscan: dimensions of the UMAP reduction; gmm: principal components.",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
     neighbours: Annotated[
         int | None,
         typer.Option(
-            "--neighbours", min=2, help="hdbscan, leiden: of the graph.  [default: 15]",
+            "--neighbours",
+            min=2,
+            help="hdbscan, leiden: of the graph.  [default: 15]",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
     resolution: Annotated[
         float | None,
         typer.Option(
-            "--resolution", help="leiden: higher gives more clusters.  [default: 1]",
+            "--resolution",
+            help="leiden: higher gives more clusters.  [default: 1]",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
     linkage: Annotated[
         Literal["ward", "average", "complete"] | None,
         typer.Option(
-            "--linkage", help="agglomerative: what is nearest.  [default: ward]",
+            "--linkage",
+            help="agglomerative: what is nearest.  [default: ward]",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
-            "--threshold", help="agglomerative: distance up to which clusters are joined.",
+            "--threshold",
+            help="agglomerative: distance up to which clusters are joined.",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
@@ -262,9 +276,7 @@ def command(
         elif show == "records":
             output.rows(report.record_rows(source, clustering), RECORDS)
         elif show == "outliers":
-            rows: list[dict[str, Any]] = report.odd_rows(
-                source, clustering, top, note=output.note
-            )
+            rows: list[dict[str, Any]] = report.odd_rows(source, clustering, top, note=output.note)
             output.rows(rows, ODD)
         else:
             rows = report.cluster_rows(source, source.clusterings.clusters(clustering))

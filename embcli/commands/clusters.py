@@ -83,9 +83,7 @@ def members(
     name: NameOrLast = None,
     cluster: Annotated[
         int | None,
-        typer.Option(
-            "--cluster", help="Only this one, its firmest members first; -1 is noise."
-        ),
+        typer.Option("--cluster", help="Only this one, its firmest members first; -1 is noise."),
     ] = None,
     collection: CollectionName = COLLECTION,
     db: Db = DB,

@@ -301,9 +301,7 @@ def _described(
     sizes = np.bincount(labels[labels >= 0])
     if naming.command is not None:
         requests = _requests(subject, labels, words, centres)
-        asked = ask(
-            naming.command, requests, timeout=naming.timeout, note=note, advance=advance
-        )
+        asked = ask(naming.command, requests, timeout=naming.timeout, note=note, advance=advance)
         names = [answer or name for answer, name in zip(asked, names, strict=True)]
     close = cohesion(subject.unit, labels)
     described = [

@@ -145,7 +145,9 @@ def odd_rows(
         (row, "duplicate", float(grouping.scores[row]), int(grouping.kept[row]))
         for row in near.tolist()
     ]
-    records = collection.get_by_key({int(side.keys[r]) for row in rows for r in row[::3] if r is not None})
+    records = collection.get_by_key(
+        {int(side.keys[r]) for row in rows for r in row[::3] if r is not None}
+    )
     return [
         {
             "kind": kind,

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from embcli.core.cosine import unit32
 from embcli.core.knn import knn_graph
-from embcli.core.separability.vectors import sampled
 from embcli.errors import EmbcliError, InputError, StoreError, counted
 from embcli.pipelines.pairwise import Advance, Note, announced
 from embcli.pipelines.sides import Side
@@ -120,7 +119,8 @@ def open_subject(
     where : str, optional
         Only records that pass this filter, see `embcli.store.where`.
     sample : int, optional
-        Of these so many at random.
+        Of these so many at random. The same are drawn as long as the collection is the same, and
+        most of them when records are added.
     seed : int
         Of the sample.
     note : callable
@@ -139,11 +139,10 @@ def open_subject(
             side = _some(side, wanted[side.keys])
             if not len(side.keys):
                 raise InputError(f"no record of collection {collection!r} passes --where")
-        sampling = sample is not None and sample < len(side.keys)
-        if sampling:
-            drawn = np.zeros(len(side.keys), np.bool_)
-            drawn[sampled(len(side.keys), sample, seed)] = True
-            side = _some(side, drawn)
+        chosen: dict[str, Any] = {} if where is None else {"where": where}
+        if sample is not None and sample < len(side.keys):
+            chosen |= {"sample": sample}
+            side = _some(side, _drawn(side.keys, sample, seed))
         side = without_zeros(side, note)
         if len(side.keys) < 3:
             raise InputError(
@@ -155,9 +154,6 @@ def open_subject(
                 f"collection {collection!r}: all {len(side.keys):,} vectors are the same, and "
                 "there is nothing to tell them apart by"
             )
-        chosen = {"where": where} if where is not None else {}
-        if sampling:
-            chosen |= {"sample": sample, "seed": seed}
         yield Subject(side, db, None if chosen else source.graphs.state(), chosen)
 
 
@@ -212,10 +208,21 @@ def neighbours_of(
             f"neighbours are approximate: {found.recall:.1%} of the nearest of a sample were "
             "found; --exact compares every record with every other"
         )
-    graph = Graph(subject.keys, found.near, found.recall)
+    graph = Graph(subject.keys, found.neighbours, found.recall)
     if (state := subject.state) is not None:
         subject.write_if_possible(lambda store, source: source.graphs.put(graph, state), note)
     return graph
+
+
+def _drawn(keys: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.bool_]:
+    """Draw those whose keys come first in a random order of all keys there can be."""
+    with np.errstate(over="ignore"):
+        state = (keys.astype(np.uint64) + np.uint64(seed + 1)) * np.uint64(0x9E3779B97F4A7C15)
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    drawn = np.zeros(len(keys), np.bool_)
+    drawn[np.argsort(state ^ (state >> np.uint64(31)))[:sample]] = True
+    return drawn
 
 
 def _some(side: Side, chosen: NDArray[np.bool_]) -> Side:
