@@ -105,6 +105,7 @@
     // Those that are chosen lie over all others.
     const taken = (values) => Float32Array.from(chosen, (row) => values[row]);
     hideTip();
+    nameWhatIsShown();
     points.data = { x, y, color: shade };
     picked.data = { x: taken(x), y: taken(y), color: Uint32Array.from(chosen, (row) => bright[row]) };
     tell(shown);
@@ -118,7 +119,7 @@
     const bold = document.createElement("b");
     bold.textContent = amount(active ? active.length : shown);
     const part = active || shown < count;
-    found.replaceChildren(bold, part ? ` of ${amount(count)} records` : " records");
+    found.replaceChildren(bold, ` ${part ? `of ${amount(count)} ` : ""}record${count === 1 ? "" : "s"}`);
     $("picked").hidden = !active;
     if (!active) return;
     const rows = active.slice(0, LISTED).map((row) => {
@@ -323,16 +324,27 @@
   const labels = data.names.map(([lx, ly, text]) => {
     const label = element("span", "", text);
     $("labels").append(label);
-    return { lx, ly, label, wide: label.offsetWidth, tall: label.offsetHeight };
+    return { lx, ly, label, wide: label.offsetWidth, tall: label.offsetHeight, bare: false };
   });
+
+  /** No name stays where most points around it are hidden. */
+  function nameWhatIsShown() {
+    const reach = Math.max(home.wide, home.tall) * 0.02;
+    for (const each of labels) {
+      let balance = 0;
+      if (state.hidden.size) around(each.lx, each.ly, reach, (row) => { balance += isHidden(row) ? -1 : 1; });
+      each.bare = balance < 0;
+    }
+    placeLabels();
+  }
 
   /** Names where they have room, those that come first before others. */
   function placeLabels() {
     const taken = [];
-    for (const { lx, ly, label, wide, tall } of labels) {
+    for (const { lx, ly, label, wide, tall, bare } of labels) {
       const left = (lx - plot.x_range.start) / unit() - wide / 2;
       const top = (plot.y_range.end - ly) / unit() - tall / 2;
-      const free = left > -wide / 2 && left < width() - wide / 2 && top > 0 && top < height() - tall
+      const free = !bare && left > -wide / 2 && left < width() - wide / 2 && top > 0 && top < height() - tall
         && taken.every(([l, t, w, h]) => left > l + w || l > left + wide || top > t + h || t > top + tall);
       label.hidden = !free;
       if (!free) continue;
@@ -341,7 +353,7 @@
     }
   }
 
-  let waiting = false;
+  let waiting = false, settling;
   function moved() {
     if (waiting) return;
     waiting = true;
@@ -349,7 +361,8 @@
       waiting = false;
       placeLabels();
       hideTip();
-      resizePoints();
+      clearTimeout(settling);
+      settling = setTimeout(resizePoints, 150);
     });
   }
 
@@ -376,22 +389,29 @@
   const next = starts.slice();
   for (let row = 0; row < count; row++) order[next[cell(row)]++] = row;
 
-  function nearest(px, py, reach) {
+  /** Hand on every row that is near a place, with the square of its distance. */
+  function around(px, py, reach, take) {
     const [left, right] = [px - reach, px + reach].map((value) => along(value, home.left, home.wide));
     const [low, high] = [py - reach, py + reach].map((value) => along(value, home.low, home.tall));
-    const { matches, inside } = state;
-    let best = -1, least = Infinity;
     for (let line = low; line <= high; line++) {
       const end = starts[line * side + right + 1];
       for (let at = starts[line * side + left]; at < end; at++) {
         const row = order[at], distance = (x[row] - px) ** 2 + (y[row] - py) ** 2;
-        if (distance > reach * reach || isHidden(row)) continue;
-        // What is dimmed is shown only where nothing else is near.
-        const dimmed = (matches && !matches[row]) || (inside && !inside[row]);
-        const rank = distance + (dimmed ? reach * reach : 0);
-        if (rank < least) { least = rank; best = row; }
+        if (distance <= reach * reach) take(row, distance);
       }
     }
+  }
+
+  function nearest(px, py, reach) {
+    const { matches, inside } = state;
+    let best = -1, closest = Infinity;
+    around(px, py, reach, (row, distance) => {
+      if (isHidden(row)) return;
+      // What is dimmed counts only where nothing else is near.
+      const dimmed = (matches && !matches[row]) || (inside && !inside[row]);
+      const rank = distance + (dimmed ? reach * reach : 0);
+      if (rank < closest) { closest = rank; best = row; }
+    });
     return best;
   }
 
@@ -436,9 +456,7 @@
   function toggleTheme() {
     const root = document.documentElement;
     root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
-    const { hidden } = state;
     legend();
-    state.hidden = hidden;
     redraw();
   }
 
@@ -507,7 +525,6 @@
   fit();
   resizePoints();
   colourBy(first);
-  placeLabels();
   $("names").hidden = !labels.length;
   $("wait").hidden = true;
   document.documentElement.dataset.ready = "";

@@ -25,6 +25,8 @@ Value = str | float | None
 
 # Above this a browser takes too long: see benchmarks/page.py.
 MOST_POINTS = 1_000_000
+# Without a graphics card every step takes seconds from here on.
+_MANY = 250_000
 # Characters of a text that are kept, to be searched; a page shows fewer.
 _LONGEST = 500
 # Classes with a colour of their own; what is less frequent shares one.
@@ -101,7 +103,7 @@ def write_page(
     force : bool
         Replace a file that is there.
     note : callable
-        Told if texts were cut.
+        Told if texts were cut, and if not every computer can draw so many points.
 
     Raises
     ------
@@ -122,6 +124,8 @@ def write_page(
     """
     places = _checked(points, ids, texts, columns, color)
     check_page(path, len(places), force=force)
+    if len(places) > _MANY:
+        note(f"{os.fspath(path)}: {len(places):,} points take a computer with a graphics card")
     if any(len(text) > _LONGEST for text in texts):
         note(f"{os.fspath(path)}: texts are shown and searched up to character {_LONGEST}")
     data = {
@@ -169,11 +173,16 @@ def _checked(
 def _column(name: str, values: Sequence[Value]) -> dict[str, Any]:
     """Put a column as the page reads it: numbers, or classes by falling frequency."""
     there = [value for value in values if value is not None]
-    if there and all(isinstance(value, (int, float)) for value in there) and not any(
-        isinstance(value, bool) for value in there
+    if (
+        there
+        and all(isinstance(value, (int, float)) for value in there)
+        and not any(isinstance(value, bool) for value in there)
     ):
         numbers = np.array([np.nan if value is None else value for value in values], np.float64)
-        return {"name": name, "numbers": _encoded(np.where(np.isfinite(numbers), numbers, np.nan), "<f8")}
+        return {
+            "name": name,
+            "numbers": _encoded(np.where(np.isfinite(numbers), numbers, np.nan), "<f8"),
+        }
     counts = Counter(str(value) for value in there)
     order = sorted(counts, key=lambda value: (-counts[value], value))
     codes = {value: code for code, value in enumerate(order)}
@@ -209,13 +218,11 @@ def _plot() -> dict[str, Any]:
     """Describe the plot to Bokeh, without any data: the page's own script fills it."""
     from bokeh.embed import json_item
     from bokeh.models import (
-        BoxAnnotation,
         BoxSelectTool,
         ColumnDataSource,
         LassoSelectTool,
         PanTool,
         Plot,
-        PolyAnnotation,
         Range1d,
         Scatter,
         WheelZoomTool,
@@ -237,17 +244,13 @@ def _plot() -> dict[str, Any]:
         )
         for _ in range(2)
     )
-    line = {
-        "fill_color": "#808080", "fill_alpha": 0.15, "line_color": "#808080", "line_width": 2,
-        "line_dash": "solid",
-    }  # fmt: skip
     pan, wheel = PanTool(), WheelZoomTool()
-    plot.add_tools(
-        pan,
-        wheel,
-        LassoSelectTool(renderers=[all_points], overlay=PolyAnnotation(**line)),
-        BoxSelectTool(renderers=[all_points], overlay=BoxAnnotation(**line)),
-    )
+    lasso, box = LassoSelectTool(renderers=[all_points]), BoxSelectTool(renderers=[all_points])
+    for tool in (lasso, box):
+        tool.overlay.update(
+            fill_color="#808080", fill_alpha=0.15, line_color="#808080", line_dash="solid"
+        )
+    plot.add_tools(pan, wheel, lasso, box)
     plot.toolbar.active_drag = pan
     plot.toolbar.active_scroll = wheel
     item = json.dumps(json_item(plot))
