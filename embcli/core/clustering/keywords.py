@@ -124,9 +124,7 @@ def labels_of(keywords: Sequence[Sequence[Keyword]]) -> list[str]:
             for one, name in zip(keywords, names, strict=True)
         ]
     often = Counter(names)
-    return [
-        f"{name} ({number})" if often[name] > 1 else name for number, name in enumerate(names)
-    ]
+    return [f"{name} ({number})" if often[name] > 1 else name for number, name in enumerate(names)]
 
 
 class _Cluster:
