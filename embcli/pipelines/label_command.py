@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,9 +63,9 @@ def ask(
     Parameters
     ----------
     command : str
-        Run by the shell (``sh -c``), so that quotes and pipes work, once for every cluster. Standard
-        input is ``Request.text``, UTF-8; the environment has ``EMBCLI_CLUSTER``, its number, and
-        ``EMBCLI_SIZE``, its records. The first line of standard output that is not blank is the
+        Run by the shell (``sh -c``), so that quotes and pipes work, once for every cluster. Its
+        standard input is ``Request.text``, UTF-8; the environment has ``EMBCLI_CLUSTER``, the
+        number, and ``EMBCLI_SIZE``, how many records there are. The first line of standard output that is not blank is the
         label, cut to 80 characters.
     clusters : sequence of Request
     timeout : float

@@ -93,7 +93,8 @@ def test_several_at_once_keep_their_order():
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_leaves_nothing_running(tmp_path, jobs):
     # The first answers at once, so that it is the others that are interrupted.
-    command = f'[ "$EMBCLI_CLUSTER" = 0 ] && echo ok || {{ sleep 60 & echo $! >> {tmp_path}/pids; wait; }}'
+    wait = f"{{ sleep 60 & echo $! >> {tmp_path}/pids; wait; }}"
+    command = f'[ "$EMBCLI_CLUSTER" = 0 ] && echo ok || {wait}'
     program = (
         "from embcli.pipelines.label_command import Request, ask\n"
         f"ask({command!r}, [Request(n, 1, [], []) for n in range(3)], jobs={jobs})\n"
