@@ -65,8 +65,8 @@ def ask(
     command : str
         Run by the shell (``sh -c``), so that quotes and pipes work, once for every cluster. Its
         standard input is ``Request.text``, UTF-8; the environment has ``EMBCLI_CLUSTER``, the
-        number, and ``EMBCLI_SIZE``, how many records there are. The first line of standard output that is not blank is the
-        label, cut to 80 characters.
+        number, and ``EMBCLI_SIZE``, how many records there are. The first line of
+        standard output that is not blank is the label, cut to 80 characters.
     clusters : sequence of Request
     timeout : float
         Seconds, after which a program is killed with all that it started.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ from embcli.core.clustering.semi_supervised import (
 )
 from embcli.core.cosine import unit32
 from embcli.core.matching import Advance
-from embcli.core.separability.vectors import check_vectors, sampled
-from embcli.errors import InputError, UsageError, counted
+from embcli.core.separability.vectors import check_vectors
+from embcli.errors import InputError, ModelError, UsageError, counted
 
 Ints = NDArray[np.int64]
 
@@ -109,6 +109,8 @@ def discover(
     InputError
         No row has a class; `k` is below the number of known classes or above that of rows; a vector
         is zeros or not finite.
+    ModelError
+        scikit-learn is not installed.
     UsageError
         There is no such method.
 
@@ -116,9 +118,9 @@ def discover(
     -----
     The number of clusters is the one with which k-means, not told any label, puts most labelled
     rows into the cluster that stands for their class, one to one (Vaze et al. 2022): with fewer,
-    classes share clusters; with more, they fall into several. It is judged by three runs each, at numbers
-    that grow by a constant factor, and then around the best. It takes several known classes to say
-    anything: with one, it finds one.
+    classes share clusters; with more, they fall into several. Each number is judged by three runs;
+    first numbers that grow by a constant factor, then some around the best. It takes several known
+    classes to say anything: with one, it finds one.
 
     Everything runs in one thread, so that results are the same on every machine.
 
@@ -128,8 +130,6 @@ def discover(
     B. Zhao, X. Wen, K. Han. Learning semi-supervised Gaussian mixture models for generalized
     category discovery. ICCV 2023. Representations are not trained here.
     """
-    from threadpoolctl import threadpool_limits
-
     if method not in METHODS:
         raise UsageError(f"no method {method!r} for known classes: {' or '.join(METHODS)}")
     numbers, own = _check(vectors, classes, k)
@@ -138,6 +138,7 @@ def discover(
     if (own >= 0).all():
         clusters = Clusters(own, np.ones(len(own), np.float32), {"method": method})
         return Discovery(clusters, known, len(numbers))
+    threadpool_limits = _libraries()
     curve: tuple[tuple[int, float], ...] = ()
     with threadpool_limits(limits=1):
         unit = unit32(vectors)
@@ -175,7 +176,8 @@ def discovery_accuracy(
     Clusters and classes are assigned to each other once, one to one, so that most unlabelled rows
     agree (Hungarian algorithm); old and new classes are then looked at separately.
     """
-    from scipy.optimize import linear_sum_assignment
+    _libraries()
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
 
     found, right = labels[~labelled], truth[~labelled]
     inside = found >= 0
@@ -191,6 +193,19 @@ def discovery_accuracy(
         for some in (correct, correct[old], correct[~old])
     ]
     return Accuracy(*shares)
+
+
+def _libraries() -> Any:
+    """Look whether scikit-learn is installed; give what holds it to a number of threads."""
+    try:
+        import sklearn.cluster  # noqa: F401
+        from threadpoolctl import threadpool_limits
+    except ImportError as error:
+        raise ModelError(
+            f"known classes take scikit-learn, which cannot be imported ({error})",
+            hint="pip install 'embcli[cluster]'",
+        ) from error
+    return threadpool_limits
 
 
 def _check(vectors: NDArray[np.floating], classes: Ints, k: int | None) -> tuple[Ints, Ints]:
@@ -219,11 +234,9 @@ def _searched(
     unit: NDArray[np.float32], classes: Ints, most: int, sample: int, seed: int, advance: Advance
 ) -> tuple[int, tuple[tuple[int, float], ...]]:
     """Search for the number of clusters; give it and what was tried."""
-    from scipy.optimize import linear_sum_assignment
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
 
-    rows = sampled(len(unit), max(sample, most), seed, fewest=1)
-    unit, classes = unit[rows], classes[rows]
-    fewest = len(np.unique(classes[classes >= 0]))
+    fewest = int(classes.max()) + 1
     curve: dict[int, float] = {}
     expected = _TRIED + 2 * _CLOSER
 
@@ -231,16 +244,12 @@ def _searched(
         if k not in curve:
             right = 0.0
             for run in range(_RUNS):
-                centres = plain_centres(unit, k, seed + run, len(unit))
+                centres = plain_centres(unit, k, seed + run, sample)
                 counts = overlaps(unit, classes, centres)
                 right += counts[linear_sum_assignment(-counts)].sum()
             curve[k] = float(right / _RUNS / (classes >= 0).sum())
             advance(len(curve), expected, len(curve))
 
-    if fewest == 0:
-        raise InputError(
-            "no record of the sample has a class", hint="a number of clusters, with -k"
-        )
     for k in np.unique(np.geomspace(fewest, max(most, fewest), _TRIED).round().astype(int)):
         judge(int(k))
     for _ in range(_CLOSER):

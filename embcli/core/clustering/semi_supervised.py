@@ -179,7 +179,7 @@ def semi_gmm(
 
 def _start(unit: Vectors, classes: Ints, k: int, seed: int, sample: int) -> Vectors:
     """Give centres: the means of classes, and what k-means finds besides, shape (k, dim)."""
-    from scipy.optimize import linear_sum_assignment
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
 
     centres = plain_centres(unit, k, seed, sample)
     labelled = np.flatnonzero(classes >= 0)
@@ -222,7 +222,7 @@ def _assigned(
 
 def _means(unit: Vectors, labels: Ints, otherwise: Vectors) -> Vectors:
     """Average the rows of every label; where there are none, what was there stays."""
-    from scipy.sparse import csr_matrix
+    from scipy.sparse import csr_matrix  # type: ignore[import-untyped, unused-ignore]
 
     k = len(otherwise)
     sums = np.zeros(otherwise.shape)
@@ -231,7 +231,7 @@ def _means(unit: Vectors, labels: Ints, otherwise: Vectors) -> Vectors:
         member = csr_matrix((np.ones(len(rows)), (labels[part], rows)), (k, len(rows)))
         sums += member @ unit[part]
     sizes = np.bincount(labels, minlength=k)[:, None]
-    means = np.divide(sums, sizes, out=otherwise.astype(float), where=sizes > 0)
+    means: Floats = np.divide(sums, sizes, out=otherwise.astype(float), where=sizes > 0)
     return means.astype(np.float32)
 
 
