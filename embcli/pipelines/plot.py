@@ -14,7 +14,6 @@ from embcli.errors import InputError, NothingFoundError, UsageError, counted
 from embcli.pipelines.layouts import Laid, LayoutPlan, laid_out
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.subject import NEIGHBOURS, Subject, neighbours_of
-from embcli.store import Cluster
 from embcli.store.clusterings import names_of
 
 Row = dict[str, Any]
@@ -110,8 +109,8 @@ def draw_map(
     """Draw a map into a PNG, SVG or PDF file, or write a page that can be moved and searched."""
     colour = colouring(subject, look.color)
     title = subject.side.name if look.title is None else look.title
-    subtitle = f"{len(subject):,} records, {_said(plan)}"
     if path.suffix.lower() in (".html", ".htm"):
+        subtitle = f"{len(subject):,} records, {_said(plan)}"
         _write_page(subject, laid, path, colour, title, subtitle, look, note)
         return
     from embcli.viz.map import map_figure
@@ -127,7 +126,7 @@ def draw_map(
     map_figure(
         laid.coordinates, path, groups=groups, values=None if colour is None else colour.values,
         names=names, legend="beside" if look.names is False else "auto", title=title,
-        subtitle=subtitle, value_title="" if colour is None else colour.title,
+        subtitle=_said(plan), value_title="" if colour is None else colour.title,
         axes_titles=axes, dark=look.dark, force=look.force, note=note,
     )  # fmt: skip
 

@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ _PARTNER = 0.2
 _LABEL_WORDS = 3
 
 
-class Keyword(NamedTuple):
+@dataclass(frozen=True)
+class Keyword:
     """A word, or a pair of words, that a cluster has more often than other texts have.
 
     Attributes
@@ -84,8 +85,8 @@ def keywords(
     work of a list of stop words in every language: a word that is no more frequent in the cluster
     than elsewhere, or is in more than half of all texts, weighs nothing. Counts are taken
     0.9 standard deviations (square roots) low and two texts are added to the others, so that a few
-    coincidences make no keyword. If there is one cluster and nothing else, that
-    factor is left out. A word of which half the texts have it beside the same other keyword gives way to the pair.
+    coincidences make no keyword. If there is one cluster and nothing else, that factor is left out.
+    A word that half of its texts have beside one and the same other keyword gives way to the pair.
 
     Deviations from the paper, where the weight is tf · idf: texts are counted, not occurrences; the
     square; the last factor; pairs of words.
@@ -124,9 +125,7 @@ def labels_of(keywords: Sequence[Sequence[Keyword]]) -> list[str]:
             for one, name in zip(keywords, names, strict=True)
         ]
     often = Counter(names)
-    return [
-        f"{name} ({number})" if often[name] > 1 else name for number, name in enumerate(names)
-    ]
+    return [f"{name} ({number})" if often[name] > 1 else name for number, name in enumerate(names)]
 
 
 class _Cluster:

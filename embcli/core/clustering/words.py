@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from functools import cache
+from itertools import pairwise
 
 # Scripts written without spaces: Thai, Lao, Myanmar, Khmer, kana, Han.
 _UNSPACED = (
@@ -35,7 +36,7 @@ def words_of(text: str) -> list[str]:
             words.append("")
         elif unspaced(token):
             characters = _unspaced().findall(token)
-            words += [a + b for a, b in zip(characters, characters[1:], strict=False)]
+            words += [a + b for a, b in pairwise(characters)]
         elif len(word := _bare(token)) > 1:
             words.append(word)
     return words
