@@ -31,6 +31,7 @@ def move(
     starts: NDArray[np.int64],
     others: NDArray[np.int32],
     shares: NDArray[np.float32],
+    keys: NDArray[np.int64],
     epoch: int,
     step: Any,
     a: Any,
@@ -41,13 +42,15 @@ def move(
     """Move every row of `moving` along its edges, and away from rows drawn at random.
 
     Rows see the others where they were before: the result depends neither on the order of rows
-    nor on the number of threads.
+    nor on the number of threads. The draws of a row depend on `seed`, `epoch` and its key.
     """
     n, dim = moving.shape
     count = np.uint64(len(fixed))
     a, b, step = np.float32(a), np.float32(b), np.float32(step)
     for row in numba.prange(n):
-        state: Any = _mixed(np.uint64(seed) + np.uint64(epoch * n + row + 1) * _GOLDEN)
+        state: Any = _mixed(
+            np.uint64(seed) + _mixed((np.uint64(keys[row]) << np.uint64(24)) + np.uint64(epoch))
+        )
         here = moving[row]
         for edge in range(starts[row], starts[row + 1]):
             share = shares[edge]

@@ -1,5 +1,7 @@
 """LocalMAP on a graph of neighbours that is there already, by pacmap."""
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,7 +47,7 @@ def localmap_layout(
     Notes
     -----
     Runs in one thread: pacmap draws from generators of which every thread has one. Rows that are
-    fewer than 5, or all equal, are given their principal components.
+    fewer than 5, all equal, or of fewer dimensions than the layout are given their principal components.
 
     References
     ----------
@@ -54,24 +56,28 @@ def localmap_layout(
     """
     n = len(vectors)
     count = min(NEIGHBOURS, graph.others.shape[1], (n - 1) // _PAIRS)
-    if count < 1 or not distances(graph).any():
+    if count < 1 or vectors.shape[1] < dim or not distances(graph).any():
         return spread_start(vectors, dim, 1.0, seed)
     require("pacmap", "LocalMAP", "pacmap", "cluster")
+    pairs = np.stack([np.repeat(np.arange(n), count), _scaled(graph, count).ravel()], axis=1)
+    start = spread_start(vectors, dim, 1.0, seed)
     import numba
     from pacmap import LocalMAP
 
-    pairs = np.stack([np.repeat(np.arange(n), count), _scaled(graph, count).ravel()], axis=1)
-    method = LocalMAP(
-        n_components=dim, n_neighbors=count, pair_neighbors=pairs.astype(np.int32),
-        random_state=seed,
-    )  # fmt: skip
-    start = spread_start(vectors, dim, 1.0, seed)
+    # It warns of being seeded.
+    chatter = logging.getLogger("pacmap.pacmap")
+    disabled, chatter.disabled = chatter.disabled, True
     threads = numba.get_num_threads()
     numba.set_num_threads(1)
     try:
+        method = LocalMAP(
+            n_components=dim, n_neighbors=count, pair_neighbors=pairs.astype(np.int32),
+            random_state=seed,
+        )  # fmt: skip
         layout = method.fit_transform(vectors, init=start)
     finally:
         numba.set_num_threads(threads)
+        chatter.disabled = disabled
     return np.array(layout, np.float32)
 
 

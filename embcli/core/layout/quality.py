@@ -1,7 +1,7 @@
 """How much of what vectors are to each other is left in a layout."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,9 +224,19 @@ def _in_layout(
     return without_own(Neighbours(others.astype(np.int64), apart), rows).others
 
 
-def _trusted(rows, near, closeness, n: int, same: float = _SAME) -> float:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def _trusted(
+    rows: NDArray[np.int64],
+    near: NDArray[np.int64],
+    closeness: Callable[[NDArray[np.int64]], NDArray[Any]],
+    n: int,
+    same: float = _SAME,
+) -> float:
+    """Give 1 less the scaled mean of how far beyond the k-th place by closeness the near ones are.
+
+    `closeness` compares some rows with all, and may be changed.
+    """
     k = near.shape[1]
-    beyond = 0
+    beyond = 0.0
     at_once = max(1, _NUMBERS_AT_ONCE // n)
     for start in range(0, len(rows), at_once):
         part = slice(start, start + at_once)
@@ -236,8 +246,9 @@ def _trusted(rows, near, closeness, n: int, same: float = _SAME) -> float:  # ty
         reached = np.take_along_axis(close, near[part], axis=1) + same
         close.sort(axis=1)
         places = [n - np.searchsorted(a, b, "right") for a, b in zip(close, reached, strict=True)]
-        beyond += int(np.maximum(np.array(places) + 1 - k, 0).sum())
-    return 1 - 2 * beyond / (len(rows) * k * (2 * n - 3 * k - 1))
+        beyond += float(np.maximum(np.array(places) + 1 - k, 0).sum())
+    worst = len(rows) * k * (2 * n - 3 * k - 1) / 2
+    return float(1 - beyond / worst)
 
 
 def _drawn(n: int, count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

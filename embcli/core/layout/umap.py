@@ -15,6 +15,8 @@ _EXTENT = 10.0
 # How many rows are pushed away for every one that pulls.
 _PUSHES = 5
 _SMALL = 10_000
+# Epochs for new rows.
+_PLACING = 100
 
 
 def _silent(done: int, total: int, count: int) -> None:
@@ -87,7 +89,7 @@ def umap_layout(
         return _densmap(vectors, graph, start, (a, b), epochs, seed, advance)
     require("numba", "UMAP", "Numba", "cluster")
     held = strengths(apart, apart.shape[1] + 1, connected=True)
-    edges = _drawn(*_union(held, graph.others), epochs)
+    edges = _drawn(*_union(held, graph.others), np.arange(n), epochs)
     return _moved(start, None, edges, (a, b), epochs, 1.0, seed, advance)
 
 
@@ -125,7 +127,9 @@ def umap_place(
     Notes
     -----
     As umap-learn's `transform`: from the mean of the nearest, weighted by their strengths, some
-    epochs of moves in which old rows stay. Where a row goes does not depend on the other new rows.
+    epochs of moves in which old rows stay. Unlike there, where a row goes does not depend on what
+    other new rows there are: its strongest edge is drawn in every epoch, and what it draws at
+    random follows from its nearest.
     """
     require("numba", "UMAP", "Numba", "cluster")
     m, k = near.others.shape
@@ -134,22 +138,22 @@ def umap_place(
     held = strengths(distances(near), k, connected=False)
     weights = held / held.sum(axis=1, keepdims=True)
     start = np.einsum("ij,ijd->id", weights, coordinates[near.others]).astype(np.float32)
-    epochs = 100
+    shares = (held / held.max(axis=1, keepdims=True)).ravel()
     starts = np.arange(0, m * k + 1, k)
-    edges = _drawn(starts, near.others.ravel(), held.ravel(), epochs)
+    edges = _drawn(starts, near.others.ravel(), shares, near.others[:, 0], _PLACING)
     curve = _curve(spread, min_dist)
     old = np.ascontiguousarray(coordinates, np.float32)
-    placed = _moved(start, old, edges, curve, epochs, 0.25, seed, _silent)
+    placed = _moved(start, old, edges, curve, _PLACING, 0.25, seed, _silent)
     return onto_equals(placed, near, coordinates)
 
 
-_Edges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+_Edges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]
 
 
 def _union(
     held: NDArray[np.float32], others: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Make strengths mutual: a + b - ab of the two ways between rows."""
+    """Make strengths mutual, a + b - ab of the two ways between rows; the greatest becomes 1."""
     from scipy.sparse import csr_array  # type: ignore[import-untyped, unused-ignore]
 
     n, k = others.shape
@@ -157,20 +161,20 @@ def _union(
     other_way = one_way.T.tocsr()
     both = (one_way + other_way - one_way.multiply(other_way)).tocsr()
     both.sort_indices()
-    return both.indptr, both.indices, both.data
+    return both.indptr, both.indices, both.data / both.data.max()
 
 
 def _drawn(
     starts: NDArray[np.int64],
     others: NDArray[np.int64],
-    strengths: NDArray[np.float32],
+    shares: NDArray[np.float32],
+    keys: NDArray[np.int64],
     epochs: int,
 ) -> _Edges:
-    """Leave out edges that no epoch would draw; strengths become shares of the epochs."""
-    shares = strengths / strengths.max()
+    """Leave out edges that no epoch would draw, those with too small a share of them."""
     kept = shares >= 1 / epochs
     before = np.concatenate([[0], np.cumsum(kept)])
-    return before[starts], others[kept].astype(np.int32), shares[kept].astype(np.float32)
+    return before[starts], others[kept].astype(np.int32), shares[kept].astype(np.float32), keys
 
 
 def _moved(
