@@ -140,7 +140,7 @@ def draw_compare(
         )  # fmt: skip
     wide = max(bar_width(scale), legend_width([text for _, text in entries]))
     sheet = lay_out(
-        figure, axes, both.box, Margins(right=wide), title=title,
+        figure, axes, both.box, Margins(right=wide, above=0.22), title=title,
         said="; ".join(filter(None, [subtitle, _said(moved, drawn)])), dark=dark,
     )  # fmt: skip
     if entries:

@@ -151,8 +151,8 @@ def draw_graph(
     _lines(axes, places, pairs, strengths, dark)
     plain = grouped([""] * len(names), len(names), dark)
     axes.scatter(
-        places[:, 0], places[:, 1], s=diameter**2, c=(of_rows or plain).of_rows(dark), linewidths=0.8,
-        edgecolors=GROUND[dark], clip_on=False, zorder=3,
+        places[:, 0], places[:, 1], s=diameter**2, c=(of_rows or plain).of_rows(dark),
+        linewidths=0.8, edgecolors=GROUND[dark], clip_on=False, zorder=3,
     )  # fmt: skip
     colours = [INK[dark]] * len(texts)
     if of_rows is not None:

@@ -24,6 +24,8 @@ _DIRECTIONS = 24
 # Cells in which there are points or not, in inches; what to cover all of a name's cells costs,
 # and any of them.
 _CELL, _COVER, _COVER_ANY = 0.05, 0.7, 0.15
+# Places that are tried at once.
+_CHUNK = 64
 # Of a line, the shortest.
 _LINE = 0.1
 
@@ -100,18 +102,33 @@ def place_names(
             offsets = np.concatenate([near.reshape(-1, 2), offsets])
         tried = anchor + offsets
         boxes = np.hstack([tried - half, tried + half])
-        within = np.all((boxes[:, :2] >= 0) & (boxes[:, 2:] <= box), axis=1)
-        apart = (boxes[:, None, :2] >= taken[:, 2:]) | (boxes[:, None, 2:] <= taken[:, :2])
-        free = np.flatnonzero(within & np.all(apart.any(axis=2), axis=1))
-        if len(free):
-            away = np.linalg.norm(np.maximum(np.abs(offsets[free]) - size / 2, 0), axis=1)
-            aside = np.linalg.norm(offsets[free], axis=1)
-            below = _share(sums, boxes[free])
-            cost = away + 0.1 * aside + _COVER * below + _COVER_ANY * (below > 0)
-            best = free[int(np.argmin(cost))]
+        within = np.flatnonzero(np.all((boxes[:, :2] >= 0) & (boxes[:, 2:] <= box), axis=1))
+        offsets, tried, boxes = offsets[within], tried[within], boxes[within]
+        away = np.linalg.norm(np.maximum(np.abs(offsets) - size / 2, 0), axis=1)
+        below = _share(sums, boxes)
+        cost = away + 0.1 * np.linalg.norm(offsets, axis=1) + _COVER * below
+        cost += _COVER_ANY * (below > 0)
+        best = _first_free(boxes, np.argsort(cost, kind="stable"), taken)
+        if best is not None:
             centres[at] = tried[best]
             taken = np.concatenate([taken, boxes[best][None]])
     return centres
+
+
+def _first_free(boxes: Floats, order: NDArray[np.int64], taken: Floats) -> int | None:
+    """Find the first of boxes (n, 4) in an order that overlaps none of those taken (m, 4)."""
+    if not len(boxes):
+        return None
+    reached = (taken[:, 2:] > boxes[:, :2].min(axis=0)) & (taken[:, :2] < boxes[:, 2:].max(axis=0))
+    taken = taken[reached.all(axis=1)]
+    for start in range(0, len(order), _CHUNK):
+        some = order[start : start + _CHUNK]
+        tried = boxes[some, None]
+        apart = (tried[..., :2] >= taken[:, 2:]) | (tried[..., 2:] <= taken[:, :2])
+        free = np.flatnonzero(np.all(apart.any(axis=2), axis=1))
+        if len(free):
+            return int(some[free[0]])
+    return None
 
 
 def _covered(points: Floats, box: tuple[float, float]) -> Floats:

@@ -310,12 +310,11 @@ def _name(
         return ""
     order = np.argsort(groups.of_row, kind="stable")
     starts = np.searchsorted(groups.of_row[order], np.arange(len(groups.names) + 1))
-    anchors = where.inches(
-        np.stack([densest(points[order[starts[at] : starts[at + 1]]]) for at, _ in texts])
-    )
+    inches = where.inches(points)
+    anchors = np.stack([densest(inches[order[starts[at] : starts[at + 1]]]) for at, _ in texts])
     written = [text for _, text in texts]
     sizes = text_sizes(written, size)
-    centres = place_names(anchors, sizes, where.box, where.inches(points))
+    centres = place_names(anchors, sizes, where.box, inches)
     colours = [
         INK[dark] if coloured.values is not None else readable(groups.colours[at], dark)
         for at, _ in texts

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embcli.errors import InputError, counted
-from embcli.viz.colours import FAINT, INK, categorical
+from embcli.viz.colours import FAINT, GROUND, INK, categorical
 from embcli.viz.figure import SMALL, TEXT, finite, save_figure, text_sizes
 from embcli.viz.sheet import Margins, lay_out, new_sheet
 
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 # In inches.
 _BOX = (6.5, 3.4)
-_MARGINS = Margins(left=0.7, right=0.75, below=0.55)
+_MARGINS = Margins(left=0.95, right=0.8, below=0.55)
 _APART = 0.08
 _SHARES = (0.5, 0.8, 0.9)
 # More components than this have no bar each, but an outline.
 _BARS = 120
 # A linear axis does not show what is smaller than this share of the largest.
 _SMALL = 1 / 50
+_NOTHING = 1e-5
+# Up to so many components, each has its number.
+_TICKS = 12
 
 
 def scree_figure(
@@ -102,10 +106,11 @@ def draw_scree(
         log = len(shares) > 10 and bool(np.median(shares) < _SMALL * shares[0])
     sums = np.minimum(np.cumsum(shares), 1.0)
     figure, axes = new_sheet(dark)
-    right = axes.twinx()
+    # Not `twinx`, which would write the components twice.
+    right = figure.add_axes((0, 0, 1, 1), label="sums", facecolor="none")
     places = np.arange(1, len(shares) + 1)
     _bars(axes, places, shares, log, dark)
-    _sums(right, places, sums, dark)
+    _sums(right, places, sums, log, dark)
     reached = [
         int(np.searchsorted(sums, share - 1e-9)) for share in _SHARES if total > share - 1e-9
     ]
@@ -119,13 +124,14 @@ def draw_scree(
     return figure
 
 
-def _bars(axes: "Axes", places: NDArray[np.int64], shares: Floats, log: bool, dark: bool) -> None:
-    from matplotlib.ticker import NullFormatter
+def _bars(axes: "Axes", places: Ints, shares: Floats, log: bool, dark: bool) -> None:
+    from matplotlib.ticker import MaxNLocator, NullFormatter
 
     colour = categorical(1, dark)[0]
-    low = 0.0
+    low, high = 0.0, float(shares.max())
     if log:
-        low = 0.7 * float(shares[shares > 0].min())
+        # Shares of rounding are not drawn.
+        low = 0.7 * float(shares[shares > _NOTHING * high].min())
         axes.set_xscale("log")
         axes.set_yscale("log")
     if len(shares) <= _BARS and not log:
@@ -134,20 +140,28 @@ def _bars(axes: "Axes", places: NDArray[np.int64], shares: Floats, log: bool, da
         edges = np.append(places - 0.5, places[-1] + 0.5)
         axes.stairs(np.maximum(shares, low), edges, baseline=low, fill=True, color=colour)
     axes.set_xlim(0.5, len(shares) + 0.5)
-    axes.set_ylim(low, float(shares.max()) * (1.6 if log else 1.08))
+    axes.set_ylim(low, high * (1.6 if log else 1.08))
+    if len(shares) <= _TICKS:
+        axes.set_xticks(places.tolist())
+    elif not log:
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.xaxis.set_major_formatter(lambda value, place: f"{value:,.0f}" if value >= 1 else "")
     axes.yaxis.set_major_formatter(_percent)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_formatter(NullFormatter())
-    if not log:
-        from matplotlib.ticker import MaxNLocator
-
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set_xlabel("component", fontsize=TEXT, color=INK[dark])
     axes.set_ylabel("variance explained", fontsize=TEXT, color=INK[dark])
 
 
-def _sums(axes: "Axes", places: NDArray[np.int64], sums: Floats, dark: bool) -> None:
+def _sums(axes: "Axes", places: Ints, sums: Floats, log: bool, dark: bool) -> None:
+    from matplotlib.ticker import NullLocator
+
+    axes.set_xscale("log" if log else "linear")
+    axes.xaxis.set_major_locator(NullLocator())
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(0.5, len(sums) + 0.5)
+    axes.yaxis.tick_right()
+    axes.yaxis.set_label_position("right")
     axes.plot(
         places, sums, color=categorical(4, dark)[3], linewidth=1.6, zorder=3,
         marker="o" if len(sums) <= 30 else None, markersize=3.5, markeredgewidth=0,
@@ -162,29 +176,31 @@ def _sums(axes: "Axes", places: NDArray[np.int64], sums: Floats, dark: bool) -> 
     axes.spines["right"].set_color(FAINT[dark])
 
 
-def _mark(
-    axes: "Axes", places: NDArray[np.int64], sums: Floats, reached: list[int], dark: bool
-) -> None:
-    """Mark where the sum reaches shares, each text on the side of the line that is free."""
-    to_inch = axes.transData.transform
-    dpi = axes.figure.dpi
+def _mark(axes: "Axes", places: Ints, sums: Floats, reached: list[int], dark: bool) -> None:
+    """Mark where the sum reaches shares, each text on the side of the line where there is room."""
+    from matplotlib.patheffects import withStroke
+
+    by_place: dict[int, list[str]] = {}
     for at, share in zip(reached, _SHARES, strict=False):
+        by_place.setdefault(at, []).append(f"{share:.0%}")
+    for at, said in by_place.items():
         place, height = float(places[at]), float(sums[at])
         axes.plot(place, height, "o", color=INK[dark], markersize=4.5, zorder=4)
         axes.plot(
             [place, place], [0, height], color=FAINT[dark], linewidth=0.7,
             linestyle=(0, (4, 3)), zorder=1,
         )  # fmt: skip
-        text = f"{share:.0%} with {int(places[at]):,}"
-        wide = text_sizes([text], SMALL)[0, 0]
-        room = (axes.bbox.x1 - to_inch((place, height))[0]) / dpi
-        rightwards = room > wide + 2 * _APART
+        text = f"{', '.join(said)} with {int(places[at]):,}"
+        x, _ = axes.transData.transform((place, height))
+        room = (axes.bbox.x1 - x) / axes.figure.dpi
+        rightwards = room > float(text_sizes([text], SMALL)[0, 0]) + 2 * _APART
         axes.annotate(
             text, (place, height), (6 if rightwards else -6, -4 if rightwards else 5),
             textcoords="offset points", ha="left" if rightwards else "right",
             va="top" if rightwards else "bottom", fontsize=SMALL, color=INK[dark], zorder=5,
+            path_effects=[withStroke(linewidth=2.5, foreground=GROUND[dark])],
         )  # fmt: skip
 
 
 def _percent(value: float, place: object = None) -> str:
-    return f"{100 * value:.3g} %"
+    return f"{100 * value:.3g}%"

@@ -34,6 +34,7 @@ class Margins(NamedTuple):
     left: float = EDGE
     right: float = EDGE
     below: float = EDGE
+    above: float = 0.0
 
 
 class Sheet(NamedTuple):
@@ -114,7 +115,7 @@ def lay_out(
     lines = wrapped(said, SMALL, width - 2 * EDGE)
     top = EDGE + _TITLE * len(titles) + _SAID * len(lines) + (0.08 if titles and lines else 0)
     low = margins.below
-    height = low + box[1] + top + (0.12 if titles or lines else 0)
+    height = low + box[1] + margins.above + top + (0.12 if titles or lines else 0)
     figure.set_size_inches(width, height)
     axes.set_position((margins.left / width, low / height, box[0] / width, box[1] / height))
     sheet = Sheet(figure, axes, dark, margins.left, low, *box)

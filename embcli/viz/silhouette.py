@@ -110,7 +110,7 @@ def draw_silhouette(
     mean = float(known.mean())
     axes.axvline(mean, color=INK[dark], linewidth=0.9, linestyle=(0, (4, 3)), zorder=3)
     texts = [fitted(names[at], SMALL, _NAME) for at in used.tolist()]
-    said = [f"{number(round(float(part.mean()), 3))}  ({len(part):,})" for part in parts]
+    said = [f"{_three(float(part.mean()))}  ({len(part):,})" for part in parts]
     below = _name(axes, texts, said, heights, dark)
     least = min(float(known.min()), 0.0)
     axes.set_xlim(least - 0.03, max(float(known.max()), 0.0) + 0.03)
@@ -198,9 +198,13 @@ def _name(
     return left, right
 
 
+def _three(value: float) -> str:
+    return f"{value:.3f}".replace("-", "−")
+
+
 def _said(mean: float, known: Floats, clusters: int, left_out: int) -> str:
     parts = [
-        f"mean {number(round(mean, 3))} (dashed) of {counted(len(known), 'record')} in "
+        f"mean {_three(mean)} (dashed) of {counted(len(known), 'record')} in "
         f"{counted(clusters, 'cluster')}",
         f"{(known < 0).mean():.0%} below 0",
     ]

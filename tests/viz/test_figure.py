@@ -1,16 +1,24 @@
 """What all figures of spaces and classes have in common."""
 
 import sys
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from embcli.errors import ModelError, UsageError
+from embcli.viz.compare import compare_figure
 from embcli.viz.comparison import Measure, comparison_figure
 from embcli.viz.confusion import confusion_figure
+from embcli.viz.dendrogram import dendrogram_figure
 from embcli.viz.diagnose import health_figure
 from embcli.viz.figure import new_figure
+from embcli.viz.graph import graph_figure
+from embcli.viz.heatmap import similarity_figure
+from embcli.viz.map import map_figure
 from embcli.viz.scatter import scatter_figure
+from embcli.viz.scree import scree_figure
+from embcli.viz.silhouette import silhouette_figure
 from tests.viz.layout import check_layout
 
 
@@ -36,7 +44,44 @@ def health(path, name="one", **how):
     )  # fmt: skip
 
 
-FIGURES = [confusion, comparison, scatter, health]
+def map_(path, name="one", **how):
+    points = np.random.default_rng(0).normal(size=(40, 2))
+    map_figure(points, path, groups=[name, "other", None, name] * 10, legend="map", **how)
+
+
+def image(path, name="one", **how):
+    points = np.random.default_rng(0).normal(size=(4000, 3))
+    map_figure(points, path, values=points[:, 0], value_title=name, **how)
+
+
+def compare(path, name="one", **how):
+    compare_figure(np.eye(2), np.ones((2, 2)), path, titles=[name, "other"], **how)
+
+
+def similarity(path, name="one", **how):
+    similarity_figure([[1, 0.5], [0.5, 1]], [name, "other"], path, **how)
+
+
+def dendrogram(path, name="one", **how):
+    dendrogram_figure([[0, 1, 0.5, 2]], [name, "other"], path, **how)
+
+
+def graph(path, name="one", **how):
+    graph_figure(None, [[0, 1], [1, 2]], [0.5, 0.6], [name, "other", "third"], path, **how)
+
+
+def scree(path, name="one", **how):
+    scree_figure([0.5, 0.3], path, subtitle=name, **how)
+
+
+def silhouette(path, name="one", **how):
+    silhouette_figure([0.5, 0.3, 0.1], [0, 0, 1], [name, "other"], path, **how)
+
+
+FIGURES = [
+    confusion, comparison, scatter, health, map_, image, compare, similarity, dendrogram, graph,
+    scree, silhouette,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -76,6 +121,12 @@ def test_the_order_of_classes_takes_scipy(home, monkeypatch):
         confusion("f.png")
     assert [*home.iterdir()] == []
     confusion("f.png", ordered=False)
+
+
+@pytest.mark.parametrize("figure", FIGURES[4:])
+def test_drawings_of_control_characters_are_xml(home, figure):
+    figure("f.svg", name="a\x00b\x1b", title="--\x08>")
+    ElementTree.parse("f.svg")
 
 
 @pytest.mark.parametrize("figure", FIGURES)
