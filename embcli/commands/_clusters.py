@@ -13,7 +13,7 @@ CLUSTERS = (
     Column("text", "its most central text", share=4),
 )
 RECORDS = (
-    Column("id", "id", show=ending),
+    Column("id", "id", share=2, show=ending),
     Column("cluster", "", right=True),
     Column("name", "cluster", share=2),
     Column("strength", "strength", right=True, show="{:.2f}".format),
@@ -22,11 +22,10 @@ RECORDS = (
 )
 ODD = (
     Column("kind", "kind"),
-    Column("id", "id", show=ending),
-    Column("cluster", "", right=True),
+    Column("id", "id", share=2, show=ending),
     Column("name", "cluster", share=2),
     Column("score", "score", right=True, show="{:.2f}".format),
-    Column("of", "of", show=lambda id: ending(id) if id else ""),
+    Column("of", "of", share=2, show=lambda id: ending(id) if id else ""),
     Column("text", "text", share=3),
 )
 CURVE = (

@@ -66,7 +66,10 @@ def command(
     levels: Annotated[
         str | None,
         typer.Option(
-            "--levels", metavar="N,…", help="Coarser clusterings, too, of so many clusters each."
+            "--levels",
+            metavar="N,…|auto",
+            help="Coarser clusterings, too, of so many clusters each; auto for those of the "
+            "method, or a quarter of the clusters each time.",
         ),
     ] = None,
     where: Where = None,
@@ -229,7 +232,7 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from embcli.pipelines import cluster_report as report
     from embcli.pipelines.cluster import Naming, cluster
-    from embcli.pipelines.cluster_plan import Plan, numbers
+    from embcli.pipelines.cluster_plan import Plan
     from embcli.pipelines.subject import open_subject
     from embcli.store import Store
 
@@ -249,25 +252,27 @@ def command(
         linkage,
         covariance,
         assign_noise,
-        () if levels is None else tuple(numbers("--levels", levels)),
+        _levels(levels),
         seed,
     )
     show = "outliers" if outliers else show
     if show == "curve" and plan.k is not None:
         raise UsageError("--show curve is of what was tried to choose -k, which was given")
     name = name or method
-    with output.progress("records") as advance:
-        with open_subject(db, collection, where=where, seed=seed, note=output.note) as subject:
-            result = cluster(
-                subject,
-                plan,
-                name,
-                label=label,
-                known=known,
-                naming=Naming(keywords, label_command, timeout),
-                note=output.note,
-                advance=advance,
-            )
+    with (
+        output.progress("records") as advance,
+        open_subject(db, collection, where=where, seed=seed, note=output.note) as subject,
+    ):
+        result = cluster(
+            subject,
+            plan,
+            name,
+            label=label,
+            known=known,
+            naming=Naming(keywords, label_command, timeout),
+            note=output.note,
+            advance=advance,
+        )
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
         clustering = source.clusterings.get(name)
@@ -287,3 +292,11 @@ def command(
         f"{counted(clustering.measures['records'], 'record')}, kept as {name!r}"
         + "".join(f", {level.name!r}" for level in result.levels)
     )
+
+
+def _levels(text: str | None) -> tuple[int, ...]:
+    from embcli.pipelines.cluster_plan import AUTO, numbers
+
+    if text is None:
+        return ()
+    return AUTO if text == "auto" else tuple(numbers("--levels", text))

@@ -9,7 +9,7 @@ import typer
 from embcli.commands._clusters import CLUSTERS, ODD, RECORDS, show_measures
 from embcli.errors import UsageError, counted
 from embcli.options import COLLECTION, DB, CollectionName, Db, Out, OutputFormat, Quiet, example
-from embcli.output import Column, Output, moment, short
+from embcli.output import Column, Output, moment
 
 PANEL = "Keep"
 ORDER = 32
@@ -17,10 +17,10 @@ EXAMPLE = "embcli clusters list"
 COLUMNS = (
     Column("name", "name"),
     Column("method", "method"),
-    Column("clusters", "clusters", right=True),
-    Column("noise", "noise", right=True, show=short),
-    Column("silhouette", "silhouette", right=True, show=short),
-    Column("v_measure", "V", right=True, show=short),
+    Column("clusters", "n", right=True),
+    Column("noise", "noise", right=True, show=lambda n: "" if n is None else f"{n:.0%}"),
+    Column("silhouette", "silh.", right=True, show=lambda n: "" if n is None else f"{n:.2f}"),
+    Column("v_measure", "V", right=True, show=lambda n: "" if n is None else f"{n:.2f}"),
     Column("created", "created (UTC)", show=moment),
 )
 

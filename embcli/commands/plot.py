@@ -114,7 +114,9 @@ def command(
     name: Annotated[
         str | None,
         typer.Option(
-            "--name", "-n", help="What to call the layout, if not as its method.",
+            "--name",
+            "-n",
+            help="What to call the layout, if not as its method.",
             rich_help_panel=LAYOUT,
         ),
     ] = None,
@@ -131,9 +133,7 @@ def command(
     ] = None,
     report: Annotated[
         bool,
-        typer.Option(
-            "--report", help="Measure how much of the neighbourhoods the layout keeps."
-        ),
+        typer.Option("--report", help="Measure how much of the neighbourhoods the layout keeps."),
     ] = False,
     color: Annotated[
         str | None,
@@ -176,20 +176,20 @@ def command(
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from embcli.pipelines import plot
-    from embcli.pipelines.layouts import LayoutPlan
+    from embcli.pipelines.layouts import LayoutPlan, laid_out
     from embcli.pipelines.subject import open_subject
 
     output = Output(format, None, quiet)
     names = list(dict.fromkeys(collection or [DEFAULT_COLLECTION]))
     if len(names) != (2 if kind == "compare" else 1):
         raise UsageError(
-            "--kind compare takes two collections: -c A -c B" if kind == "compare"
-            else f"--kind {kind} takes one collection", hint=None
+            "--kind compare takes two collections: -c A -c B"
+            if kind == "compare"
+            else f"--kind {kind} takes one collection",
+            hint=None,
         )
     by_graph = kind == "graph"
-    plan = LayoutPlan(
-        method, dims, None if by_graph else neighbours, min_dist, perplexity, seed
-    )
+    plan = LayoutPlan(method, dims, None if by_graph else neighbours, min_dist, perplexity, seed)
     look = plot.Look(color, label, title, dark, force)
     if kind != "map" and out is None:
         raise UsageError(f"--kind {kind} is drawn into a file", hint="--out FILE.png")
@@ -202,16 +202,14 @@ def command(
     with ExitStack() as stack, output.progress("steps") as advance:
         subjects = [
             stack.enter_context(
-                open_subject(
-                    db, each, where=where, sample=sample, seed=seed, note=output.note
-                )
+                open_subject(db, each, where=where, sample=sample, seed=seed, note=output.note)
             )
             for each in names
         ]
         subject = subjects[0]
         if kind in ("map", "compare"):
             laid = [
-                plot.laid_out(each, plan, name, fresh=fresh, note=output.note, advance=advance)
+                laid_out(each, plan, name, fresh=fresh, note=output.note, advance=advance)
                 for each in subjects
             ]
             if out is None:
@@ -252,9 +250,7 @@ def _check(out: Path, kind: str, dims: int, force: bool) -> None:
     check_figure(out, extra="plot", force=force)
 
 
-def _show(
-    output: Output, subject: "Subject", laid: "Laid", look: "Look", *, report: bool
-) -> None:
+def _show(output: Output, subject: "Subject", laid: "Laid", look: "Look", *, report: bool) -> None:
     """Show a small map in the terminal, or write coordinates into a pipe."""
     from embcli.pipelines.plot import colouring, coordinate_rows
 
@@ -268,7 +264,10 @@ def _show(
     groups = None if colour is None else colour.groups
     size = shutil.get_terminal_size()
     for line in terminal_map(
-        laid.coordinates[:, :2], groups, width=min(size.columns, 100), height=min(size.lines - 4, 30)
+        laid.coordinates[:, :2],
+        groups,
+        width=min(size.columns, 100),
+        height=min(size.lines - 4, 30),
     ):
         sys.stdout.write(f"{line}\n")
     output.note("--out FILE.png or FILE.html draws it into a file")

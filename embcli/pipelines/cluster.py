@@ -3,20 +3,20 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.clustering.agreement import agreement
+from embcli.core.clustering.choice import mean_silhouette
 from embcli.core.clustering.clusters import NOISE, Clusters, by_size
 from embcli.core.clustering.describe import cohesion, medoids
-from embcli.core.clustering.hierarchy import coarser
+from embcli.core.clustering.hierarchy import coarse_counts, coarser
 from embcli.core.clustering.keywords import Keyword, keywords, labels_of
 from embcli.core.neighbours import Neighbours
-from embcli.core.separability.neighbourhood import silhouette
 from embcli.errors import InputError, UsageError, counted
-from embcli.pipelines.cluster_plan import Plan
+from embcli.pipelines.cluster_plan import AUTO, Plan
 from embcli.pipelines.label_command import Request, ask
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.subject import Subject, neighbours_of
@@ -125,10 +125,15 @@ def cluster(
     measures = {**_measured(subject, clusters, label, classes), **measures}
     arguments = {**plan.arguments, **subject.chosen, "known": known, **clusters.details}
     described = _described(subject, clusters.labels, naming, fixed, note, advance)
-    level_labels = [*clusters.levels, *coarser(subject.unit, clusters.labels, plan.levels)]
+    if plan.levels == AUTO:
+        coarse = clusters.levels or coarser(
+            subject.unit, clusters.labels, coarse_counts(clusters.count)
+        )
+    else:
+        coarse = coarser(subject.unit, clusters.labels, plan.levels)
     levels = [
         _level(subject, labels, name, plan.method, arguments, naming.top)
-        for labels in sorted(level_labels, key=lambda labels: -int(labels.max()))
+        for labels in sorted(coarse, key=lambda labels: -int(labels.max()))
     ]
     if levels:
         described = _with_parents(described, clusters.labels, levels[0].members.clusters)
@@ -172,11 +177,11 @@ def _found(
             curve,
         )
     if plan.method == "agglomerative":
-        from embcli.core.clustering.agglomerative import ALL_PAIRS, agglomerative
+        from embcli.core.clustering.agglomerative import MOST, agglomerative
 
         if k is not None:
             _check_count(k, len(subject))
-        graph = _graph(subject, plan, note, advance) if len(subject) > ALL_PAIRS else None
+        graph = _graph(subject, plan, note, advance) if len(subject) > MOST else None
         found = agglomerative(
             vectors, k, threshold=plan.threshold, linkage=plan.or_default("linkage"), graph=graph
         )
@@ -186,9 +191,9 @@ def _found(
         graph = _graph(subject, plan, note, advance)
         found = leiden(graph, resolution=plan.or_default("resolution"), seed=seed)
     elif plan.method == "evoc":
-        from embcli.core.clustering.evoc import evoc
+        from embcli.core.clustering.evoc import MIN_SIZE, evoc
 
-        found = evoc(vectors, min_size=plan.min_size, seed=seed)
+        found = evoc(vectors, min_size=plan.min_size or MIN_SIZE, seed=seed)
     else:
         from embcli.core.clustering.density import hdbscan
         from embcli.core.layout.umap import umap_layout
@@ -211,12 +216,13 @@ def _found(
 def _chosen(subject: Subject, plan: Plan, note: Note, advance: Advance) -> tuple[int, list[Row]]:
     from embcli.core.clustering.choice import choose_k
 
-    criterion = plan.criterion or ("silhouette" if plan.method == "kmeans" else "bic")
+    method: Literal["kmeans", "gmm"] = "gmm" if plan.method == "gmm" else "kmeans"
+    criterion = plan.criterion or ("silhouette" if method == "kmeans" else "bic")
     choice = choose_k(
-        subject.unit, method=plan.method, criterion=criterion, seed=plan.seed, advance=advance
+        subject.unit, method=method, criterion=criterion, seed=plan.seed, advance=advance
     )
     note(f"{counted(choice.k, 'cluster')}, chosen by {criterion}; --show curve shows the others")
-    return choice.k, [row._asdict() for row in choice.curve]
+    return choice.k, [{**row, "chosen": row["k"] == choice.k} for row in choice.curve]
 
 
 def _check_count(k: int, n: int) -> None:
@@ -239,10 +245,11 @@ def _discovered(
         raise UsageError(f"--known goes with --method kmeans and gmm, not with {plan.method}")
     classes = subject.classes(field)
     names = sorted({name for name in classes if name is not None})
+    method: Literal["kmeans", "gmm"] = "gmm" if plan.method == "gmm" else "kmeans"
     number = {name: place for place, name in enumerate(names)}
     labelled = np.array([-1 if name is None else number[name] for name in classes], np.int64)
     found = discover(
-        subject.unit, labelled, k=plan.k, method=plan.method, seed=plan.seed, advance=advance
+        subject.unit, labelled, k=plan.k, method=method, seed=plan.seed, advance=advance
     )
     measures: dict[str, Any] = {"known classes": len(names), "new clusters": found.k - len(names)}
     if truth is not None:
@@ -257,10 +264,9 @@ def _discovered(
                 found.clusters.labels[there], numbers[there], old, labelled[there] >= 0
             )
             measures |= {f"accuracy, {of}": value for of, value in accuracy._asdict().items()}
-    return (
-        found.clusters, [row._asdict() for row in found.curve], measures,
-        {int(cluster): names[place] for place, cluster in enumerate(found.known)},
-    )  # fmt: skip
+    curve = [{"k": k, "value": value, "chosen": k == found.k} for k, value in found.curve]
+    fixed = {int(cluster): names[place] for place, cluster in enumerate(found.known)}
+    return found.clusters, curve, measures, fixed
 
 
 def _measured(
@@ -276,8 +282,7 @@ def _measured(
         "silhouette": None,
     }
     if clusters.count > 1:
-        vectors = subject.unit if len(inside) == len(labels) else subject.unit[inside]
-        measures["silhouette"] = silhouette(vectors, labels[inside]).mean
+        measures["silhouette"] = mean_silhouette(subject.unit, labels)
     if classes is not None:
         there = np.array([name is not None for name in classes])
         _, numbers = np.unique([name for name in classes if name is not None], return_inverse=True)
@@ -348,7 +353,7 @@ def _with_parents(clusters: Sequence[Cluster], labels: Ints, above: Ints) -> lis
     """Note in which coarser cluster most members of a cluster are."""
 
     def parent(number: int) -> int:
-        return Counter(above[labels == number].tolist()).most_common(1)[0][0]
+        return int(Counter(above[labels == number].tolist()).most_common(1)[0][0])
 
     return [
         each if each.number == NOISE else replace(each, parent=parent(each.number))

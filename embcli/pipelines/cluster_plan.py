@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from embcli.errors import UsageError
 
-CRITERIA = ("silhouette", "bic", "stability")
+# What the method gives by itself, or a quarter of the clusters each time.
+AUTO = (0,)
+Criterion = Literal["silhouette", "bic", "stability"]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Plan:
     k : int, optional
         How many clusters; chosen by `criterion` if None.
     criterion : str, optional
-        One of `CRITERIA`; silhouette for k-means and BIC for mixtures.
+        Silhouette for k-means and BIC for mixtures.
     min_size, min_samples : int, optional
     dims : int, optional
         Components that vectors are reduced to.
@@ -73,7 +75,7 @@ class Plan:
     assign_noise : bool
         Put noise into the nearest cluster.
     levels : tuple of int
-        Coarser clusterings of so many clusters, besides those the method gives.
+        Coarser clusterings of so many clusters; `AUTO` for those that the method gives.
     seed : int
 
     Raises
@@ -84,7 +86,7 @@ class Plan:
 
     method: str = "kmeans"
     k: int | None = None
-    criterion: str | None = None
+    criterion: Criterion | None = None
     min_size: int | None = None
     min_samples: int | None = None
     dims: int | None = None
@@ -123,7 +125,7 @@ class Plan:
             raise UsageError("--criterion chooses how many clusters there are, and -k says it")
         if self.method == "kmeans" and self.criterion == "bic":
             raise UsageError("k-means has no likelihood, and so no BIC", hint="--method gmm")
-        if any(level < 1 for level in self.levels):
+        if self.levels != AUTO and any(level < 1 for level in self.levels):
             raise UsageError(f"--levels are numbers of clusters, not {min(self.levels)}")
 
     @property
@@ -146,7 +148,7 @@ class Plan:
         defaults = {name: value for name, value in _DEFAULTS.items() if name in takes}
         if self.method == "agglomerative":
             defaults.pop("neighbours", None)
-        return {**defaults, **self.given, "levels": list(self.levels), "seed": self.seed}
+        return {**defaults, **self.given, "seed": self.seed}
 
 
 def flag(option: str) -> str:

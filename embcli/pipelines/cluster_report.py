@@ -87,9 +87,9 @@ def record_rows(
             )
         rows = np.flatnonzero(members.clusters == number)
         rows = rows[np.argsort(-members.strengths[rows], kind="stable")]
-        members = Members(*(column[rows] for column in members))
+        members = members.take(rows)
     for start in range(0, len(members.keys), _TEXTS_AT_ONCE):
-        part = Members(*(column[start : start + _TEXTS_AT_ONCE] for column in members))
+        part = members.take(slice(start, start + _TEXTS_AT_ONCE))
         records = collection.get_by_key(part.keys.tolist())
         for key, cluster, strength in zip(*(column.tolist() for column in part), strict=True):
             yield {
@@ -140,6 +140,7 @@ def odd_rows(
             f"{counted(len(twice), 'duplicate')} at a cosine of {THRESHOLD}: embcli dedup -c "
             f"{collection.name} shows all of them"
         )
+    rows: list[tuple[int, str, float, int | None]]
     rows = [(row, "outlier", float(scores[row]), None) for row in far.tolist() if scores[row] > 0]
     rows += [
         (row, "duplicate", float(grouping.scores[row]), int(grouping.kept[row]))
@@ -211,5 +212,4 @@ def _both(collection: Collection, clustering: Clustering, note: Note) -> tuple[S
     side = Side.load(collection, note)
     there = np.isin(side.keys, members.keys) & side.vectors.any(axis=1)
     side = Side(collection, side.keys[there], side.vectors[there])
-    known = np.isin(members.keys, side.keys)
-    return side, Members(*(column[known] for column in members))
+    return side, members.take(np.isin(members.keys, side.keys))

@@ -1,8 +1,7 @@
 """Pictures of a collection: where its records lie, and what else is to be seen of them."""
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.layout.quality import quality
-from embcli.errors import InputError, NothingFoundError, UsageError, counted
-from embcli.pipelines.layouts import Laid, LayoutPlan, laid_out
+from embcli.errors import InputError, UsageError, counted
+from embcli.pipelines.layouts import Laid, LayoutPlan
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.subject import NEIGHBOURS, Subject, neighbours_of
 from embcli.store.clusterings import names_of
@@ -63,6 +62,13 @@ class Colouring:
     title: str
     groups: list[str | None] | None = None
     values: NDArray[np.float64] | None = None
+
+    @property
+    def column(self) -> Sequence[str | float | None]:
+        """What every record is coloured by."""
+        if self.values is None:
+            return self.groups or []
+        return [None if np.isnan(value) else value for value in self.values.tolist()]
 
 
 def colouring(subject: Subject, color: str | None) -> Colouring | None:
@@ -146,11 +152,7 @@ def _write_page(
 
     columns: dict[str, Sequence[str | float | None]] = {}
     if colour is not None:
-        columns[colour.title] = (
-            colour.groups
-            if colour.groups is not None
-            else [None if np.isnan(value) else value for value in colour.values.tolist()]
-        )
+        columns[colour.title] = colour.column
     for each in subject.collection.clusterings.all()[::-1]:
         columns.setdefault(each.name, _clusters(subject, each.name))
     records = subject.collection.get_by_key(subject.keys.tolist())
@@ -186,7 +188,7 @@ def draw_similarity(subject: Subject, path: Path, look: Look, note: Note) -> Non
     order = leaves_list(linkage(subject.unit, "average", optimal_ordering=True))
     similarity_figure(
         cosines, _names(subject), path, order=order, title=_title(subject, look),
-        subtitle="cosines", dark=look.dark, force=look.force, note=note,
+        dark=look.dark, force=look.force, note=note,
     )  # fmt: skip
 
 

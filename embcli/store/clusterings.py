@@ -84,6 +84,10 @@ class Members(NamedTuple):
     clusters: NDArray[np.int64]
     strengths: NDArray[np.float32]
 
+    def take(self, which: NDArray[Any] | slice) -> "Members":
+        """Keep some of the records."""
+        return Members(self.keys[which], self.clusters[which], self.strengths[which])
+
 
 @dataclass(frozen=True, eq=False)
 class Found:
