@@ -128,7 +128,7 @@ def choose_k(
             advance(len(curve), total, k)
         return _best({k: value for k, (value, _) in curve.items()}, criterion)
 
-    around = 0 if candidates is not None else 4
+    around = 0 if candidates is not None else 6
     best = look(grid, len(grid) + around)
     if around:
         finer = _around(best, grid)
@@ -154,11 +154,11 @@ def _grid(n: int) -> list[int]:
 
 
 def _around(best: int, grid: Sequence[int]) -> list[int]:
-    """Give up to two numbers between the best of a grid and each of its neighbours."""
+    """Give up to three numbers between the best of a grid and each of its neighbours."""
     at = grid.index(best)
     ends = (grid[max(at - 1, 0)], best, grid[min(at + 1, len(grid) - 1)])
     between = {
-        round(low + (high - low) * third / 3) for low, high in pairwise(ends) for third in (1, 2)
+        round(low + (high - low) * quarter / 4) for low, high in pairwise(ends) for quarter in (1, 2, 3)
     }
     return sorted(between - set(grid))
 

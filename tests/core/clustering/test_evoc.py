@@ -6,10 +6,13 @@ from embcli.core.clustering.optional import require
 from embcli.errors import InputError, ModelError, UsageError
 
 
+@pytest.mark.slow
 def test_layers_are_clusterings_of_several_sizes(caps):
     vectors, classes = caps((150, 100, 50), dim=20, width=0.12)
     found = evoc(vectors)
-    assert agreement(found.labels, classes).homogeneity > 0.7
+    inside = found.labels >= 0
+    assert inside.mean() > 0.4
+    assert agreement(found.labels[inside], classes[inside]).purity > 0.98
     assert found.count in found.details["layers"]
     counts = [found.count, *(level.max() + 1 for level in found.levels)]
     assert counts == sorted(counts, reverse=True)
