@@ -83,8 +83,10 @@ def agglomerative(
     """
     n = len(vectors)
     if (k is None) == (threshold is None):
-        raise UsageError("agglomerative clustering takes either a number of clusters or a threshold")
-    if k is not None and k < 1 or threshold is not None and not threshold > 0:
+        raise UsageError(
+            "agglomerative clustering takes either a number of clusters or a threshold"
+        )
+    if (k is not None and k < 1) or (threshold is not None and not threshold > 0):
         raise UsageError("the number of clusters is at least 1, and a threshold above 0")
     if linkage not in ("ward", "average", "complete"):
         raise UsageError(f"linkage is ward, average or complete, not {linkage}")
@@ -107,7 +109,7 @@ def agglomerative(
     else:
         require("sklearn", "agglomerative clustering on a graph")
         merges, heights, added = _on_graph(vectors, graph)
-    count = k if k is not None else 1 + int((heights >= threshold).sum())
+    count = 1 + int((heights >= threshold).sum()) if threshold is not None else k or 1
     found = by_size(cut(merges, count))
     details = {
         "k": count, "linkage": linkage, "threshold": threshold,

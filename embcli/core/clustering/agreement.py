@@ -84,8 +84,6 @@ def agreement(labels: NDArray[np.int64], classes: NDArray[np.int64]) -> Agreemen
 
     if not len(labels) or len(labels) != len(classes):
         raise InputError(f"{counted(len(labels), 'label')} for {counted(len(classes), 'record')}")
-    # Warnings about as many classes as rows, which scikit-learn takes for numbers, do not occur
-    # with strings; numbering them anew does as well and is faster.
     clusters = np.unique(labels, return_inverse=True)[1]
     known = np.unique(classes, return_inverse=True)[1]
     table = contingency_matrix(known, clusters)

@@ -52,9 +52,9 @@ def sums(vectors: Floats32, labels: Ints, k: int) -> NDArray[np.float64]:
     """
     total = np.zeros((k, vectors.shape[1]))
     with ThreadPoolExecutor(THREADS) as pool:
-        for found in pool.map(lambda part: block_sums(vectors[part], labels[part], k), blocks(
-            len(vectors), k
-        )):
+        for found in pool.map(
+            lambda part: block_sums(vectors[part], labels[part], k), blocks(len(vectors), k)
+        ):
             total += found
     return total
 
@@ -116,7 +116,8 @@ def margins(own: Floats32, other: Floats32) -> Floats32:
     near, far = 1 - own.astype(np.float64), 1 - other.astype(np.float64)
     ratio = np.divide(near, far, out=np.ones(len(near)), where=far > 1e-6)
     # A row at both centres is on the border; what rounding makes negative is 0.
-    return np.clip(1 - ratio, 0, 1).astype(np.float32)
+    found: Floats32 = np.clip(1 - ratio, 0, 1).astype(np.float32)
+    return found
 
 
 def strengths(vectors: Floats32, labels: Ints, centres: Floats32) -> Floats32:

@@ -1,7 +1,7 @@
 """How many clusters there are: by silhouette, by BIC, or by what comes out again."""
 
 from collections.abc import Callable, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +20,8 @@ Method = Literal["kmeans", "gmm"]
 Criterion = Literal["silhouette", "bic", "stability"]
 SAMPLE = 20_000
 _REPEATS = 4
-_RESTARTS = 2
+# What is as stable as the best, give or take so much.
+_EQUALLY_STABLE = 0.02
 _SHARE = 0.7
 _STEP = 1.4
 
@@ -31,7 +32,8 @@ class Choice(NamedTuple):
     Attributes
     ----------
     k : int
-        Where the criterion is best; of equals the smallest.
+        Where the criterion is best; of equals the smallest. By stability the greatest that is
+        within .02 of the best: few clusters are stable wherever there are more.
     curve : list of dict
         For every candidate by rising k: ``k``, ``value``, and ``found``, how many clusters came
         out.
@@ -72,7 +74,7 @@ def choose_k(
         exact. ``stability``: the mean adjusted Rand index of clusterings of all vectors by the
         centres that four random 70 % of them give. ``bic``: of the Gaussian mixture.
     candidates : sequence of int, optional
-        By default a grid from 2 to ``2 sqrt(n)``, each 1.4 times the one before, and then what lies
+        By default a grid from 2 to ``3 sqrt(n)``, each 1.4 times the one before, and then what lies
         around the best of it. Numbers above n - 1 are left out.
     sample : int
         So many vectors are looked at, at most.
@@ -124,10 +126,9 @@ def choose_k(
         for k in several:
             curve[k] = _value(some, k, method, criterion, seed)
             advance(len(curve), total, k)
-        sign = -1 if better == "low" else 1
-        return max(sorted(curve), key=lambda k: sign * curve[k][0])
+        return _best({k: value for k, (value, _) in curve.items()}, criterion)
 
-    around = 0 if candidates is not None else 4
+    around = 0 if candidates is not None else 6
     best = look(grid, len(grid) + around)
     if around:
         finer = _around(best, grid)
@@ -136,8 +137,16 @@ def choose_k(
     return Choice(best, found, criterion, better, n)
 
 
+def _best(values: dict[int, float], criterion: Criterion) -> int:
+    if criterion == "bic":
+        return min(sorted(values), key=values.__getitem__)
+    if criterion == "stability":
+        return max(k for k in values if values[k] >= max(values.values()) - _EQUALLY_STABLE)
+    return max(sorted(values), key=values.__getitem__)
+
+
 def _grid(n: int) -> list[int]:
-    most = max(2, min(n - 1, round(2 * n**0.5)))
+    most = max(2, min(n - 1, round(3 * n**0.5)))
     grid, k = [2], 2.0
     while (k := max(k * _STEP, grid[-1] + 1)) <= most:
         grid.append(round(k))
@@ -145,13 +154,11 @@ def _grid(n: int) -> list[int]:
 
 
 def _around(best: int, grid: Sequence[int]) -> list[int]:
-    """Give up to two numbers between the best of a grid and each of its neighbours."""
+    """Give up to three numbers between the best of a grid and each of its neighbours."""
     at = grid.index(best)
     ends = (grid[max(at - 1, 0)], best, grid[min(at + 1, len(grid) - 1)])
     between = {
-        round(low + (high - low) * third / 3)
-        for low, high in zip(ends[:-1], ends[1:], strict=True)
-        for third in (1, 2)
+        round(low + (high - low) * quarter / 4) for low, high in pairwise(ends) for quarter in (1, 2, 3)
     }
     return sorted(between - set(grid))
 
@@ -171,7 +178,7 @@ def _value(
 def _cluster(method: Method) -> Callable[[Floats32, int, int], Clusters]:
     if method == "gmm":
         return lambda vectors, k, seed: gaussian_mixture(vectors, k, seed=seed)
-    return lambda vectors, k, seed: kmeans(vectors, k, seed=seed, restarts=_RESTARTS)
+    return lambda vectors, k, seed: kmeans(vectors, k, seed=seed)
 
 
 def mean_silhouette(vectors: Floats32, labels: Ints) -> float:

@@ -1,5 +1,6 @@
 """Clusters as regions where points lie densely, and what lies between them as noise."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ def default_min_size(n: int) -> int:
     Fitted to 3,080 questions of 77 intents, where 15 to 20 did best; what is wanted of the same
     points may well be coarser, such as the 4 topics of 7,600 news, which take 400 and more.
     """
-    return max(_FEWEST, round(n**0.5 / 3))
+    return max(_FEWEST, round(math.sqrt(n) / 3))
 
 
 def hdbscan(

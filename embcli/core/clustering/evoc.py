@@ -43,8 +43,8 @@ def evoc(vectors: Floats32, *, min_size: int = MIN_SIZE, seed: int = 0) -> Clust
 
     Notes
     -----
-    The first run compiles, which takes a minute. See the benchmark for whether the same seed gives
-    the same clusters.
+    The first run compiles, which takes a minute. On one thread: with more, the clusters of a seed
+    depend on how many there are.
 
     References
     ----------
@@ -52,6 +52,7 @@ def evoc(vectors: Floats32, *, min_size: int = MIN_SIZE, seed: int = 0) -> Clust
     """
     require("evoc", "EVōC", extra="evoc")
     from evoc import EVoC
+    from numba import get_num_threads, set_num_threads
 
     if min_size < 2:
         raise UsageError(f"the smallest cluster is of 2 at least, not {min_size}")
@@ -60,7 +61,12 @@ def evoc(vectors: Floats32, *, min_size: int = MIN_SIZE, seed: int = 0) -> Clust
     if n < FEWEST:
         raise InputError(f"{n:,} vectors: EVōC takes at least {FEWEST}")
     model = EVoC(base_min_cluster_size=min_size, n_neighbors=NEIGHBOURS, random_state=seed)
-    chosen = np.asarray(model.fit_predict(np.ascontiguousarray(vectors, np.float32)))
+    threads = get_num_threads()
+    set_num_threads(1)
+    try:
+        chosen = np.asarray(model.fit_predict(np.ascontiguousarray(vectors, np.float32)))
+    finally:
+        set_num_threads(threads)
     layers = [np.asarray(layer) for layer in model.cluster_layers_]
     counts = [int(layer.max(initial=-1)) + 1 for layer in layers]
     labels = by_size(chosen)

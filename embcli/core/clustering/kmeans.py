@@ -153,13 +153,16 @@ def _apart(vectors: Floats32, chosen: list[int]) -> Floats32:
     with ThreadPoolExecutor(THREADS) as pool:
         found = pool.map(lambda part: vectors[part] @ some.T, blocks(len(vectors), 1))
         cosines = np.concatenate(list(found))
-    return np.maximum(1 - cosines, 0)
+    apart: Floats32 = np.maximum(1 - cosines, 0)
+    return apart
 
 
 def _lloyd(vectors: Floats32, centres: Floats32) -> _Fit:
     """Assign vectors and move centres in turns until next to nothing is gained."""
-    last, labels = np.inf, np.full(len(vectors), -1)
-    for step in range(1, _STEPS + 1):
+    last, inertia, labels = np.inf, np.inf, np.full(len(vectors), -1)
+    steps = 0
+    while steps < _STEPS:
+        steps += 1
         assigned, best, total = _step(vectors, centres)
         inertia = float((1 - best.astype(np.float64)).sum())
         if (assigned == labels).all() or last - inertia <= _TOLERANCE * inertia:
@@ -172,7 +175,7 @@ def _lloyd(vectors: Floats32, centres: Floats32) -> _Fit:
         empty = np.flatnonzero(np.bincount(labels, minlength=len(centres)) == 0)
         moved[empty] = vectors[np.argsort(best, kind="stable")[: len(empty)]]
         centres = moved
-    return _Fit(centres, inertia, step)
+    return _Fit(centres, inertia, steps)
 
 
 def _step(vectors: Floats32, centres: Floats32) -> tuple[Ints, Floats32, NDArray[np.float64]]:

@@ -156,7 +156,9 @@ def _communities(
 
 
 def _modularity(graph: Any, labels: Ints, weights: Floats) -> float:
-    return float(graph.modularity(labels.tolist(), weights=weights.tolist())) if len(weights) else 0.0
+    return (
+        float(graph.modularity(labels.tolist(), weights=weights.tolist())) if len(weights) else 0.0
+    )
 
 
 def _inside(labels: Ints, ends: Ints, weights: Floats) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ def gaussian_mixture(
     vectors: Floats32,
     k: int,
     *,
-    covariance: Covariance = "diag",
+    covariance: Covariance = "tied",
     dims: int = DIMS,
     seed: int = 0,
 ) -> Clusters:
@@ -38,11 +38,12 @@ def gaussian_mixture(
     k : int
         At most `n`.
     covariance : str
-        Of each Gaussian: ``diag`` by principal component, ``full``, ``spherical``; ``tied`` is one
-        full covariance for all.
+        ``tied``: one full covariance for all; or of each Gaussian: ``diag`` by principal component,
+        ``full``, ``spherical``.
     dims : int
-        Principal components to fit in, at most; with fewer than k vectors a component, and full
-        covariances of hundreds of dimensions, there are more parameters than numbers.
+        Principal components to fit in, at most: densities in hundreds of dimensions differ by so
+        much that every posterior is 0 or 1, and covariances have more parameters than there are
+        numbers to estimate them from.
     seed : int
 
     Returns
@@ -64,11 +65,13 @@ def gaussian_mixture(
 
     Notes
     -----
-    Starts at the clusters of `kmeans`, with the covariance within all of them. A thousandth of the mean variance of a component is added
-    to all variances, so that no Gaussian collapses onto duplicates. The BIC compares mixtures on
-    the same components only, so with the same `dims`. Numbers are in float64: n · dims of them,
-    and n · k of posteriors. O(n · k · dims) time for an iteration, O(n · k · dims²) where
-    covariances are full.
+    Starts at the clusters of `kmeans`, with the covariance within all of them. A thousandth of the
+    mean variance of a component is added to all variances, so that no Gaussian collapses onto
+    duplicates. The BIC compares mixtures on the same components only, so with the same `dims`.
+    Numbers are in float64: n · dims of them, and n · k of posteriors. O(n · k · dims) time for an
+    iteration, O(n · k · dims²) where covariances are full. On one thread, so that the result does
+    not depend on how many there are. ``tied`` is the default because, of 50 components, it came
+    nearest to the classes of banking77 and AG News of those whose BIC does not punish it.
 
     References
     ----------

@@ -26,12 +26,8 @@ def test_values_are_those_of_their_definitions():
         2 * homogeneity * completeness / (homogeneity + completeness)
     )
     assert found.nmi == pytest.approx(found.v_measure)
-    assert found.purity == np.mean(
-        [(classes[labels == c] == np.bincount(classes[labels == c]).argmax()).sum() for c in labels]
-        and np.concatenate(
-            [classes[labels == c] == np.bincount(classes[labels == c]).argmax() for c in set(labels)]
-        )
-    )
+    majorities = [np.bincount(classes[labels == c]).max() for c in set(labels.tolist())]
+    assert found.purity == sum(majorities) / 200
     clusters = sorted(set(labels.tolist()))
     best = max(
         sum(((labels == clusters[i]) & (classes == c)).sum() for c, i in enumerate(order))
@@ -45,9 +41,7 @@ def test_names_do_not_matter_and_chance_is_worth_nothing():
     rng = np.random.default_rng(1)
     classes = rng.integers(0, 5, 3000)
     same = agreement(4 - classes, classes * 10)
-    assert same == (1, 1, 1, 1, 1, 1, 1, 1, 0) or all(
-        value == pytest.approx(1) for value in same[:-1]
-    )
+    assert same == pytest.approx((1,) * 8 + (0,))
     chance = agreement(rng.integers(0, 5, 3000), classes)
     assert abs(chance.ari) < 0.01
     assert abs(chance.ami) < 0.01
