@@ -158,7 +158,9 @@ def _around(best: int, grid: Sequence[int]) -> list[int]:
     at = grid.index(best)
     ends = (grid[max(at - 1, 0)], best, grid[min(at + 1, len(grid) - 1)])
     between = {
-        round(low + (high - low) * quarter / 4) for low, high in pairwise(ends) for quarter in (1, 2, 3)
+        round(low + (high - low) * quarter / 4)
+        for low, high in pairwise(ends)
+        for quarter in (1, 2, 3)
     }
     return sorted(between - set(grid))
 
