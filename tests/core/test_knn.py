@@ -3,7 +3,7 @@ import pytest
 
 from embcli.core import knn
 from embcli.core.knn import knn_graph, nearest_of
-from embcli.errors import InputError, ModelError
+from embcli.errors import InputError
 
 
 def unit(n, dim, seed=0):
@@ -22,8 +22,7 @@ def test_exact_neighbours_are_those_of_a_full_sort():
     assert recall is None
 
 
-def test_descent_finds_nearly_all_and_says_how_many(monkeypatch):
-    pytest.importorskip("pynndescent")
+def test_cells_hold_nearly_all_and_it_says_how_many(monkeypatch):
     vectors = unit(1500, 12)
     exact = knn_graph(vectors, 10).neighbours
     monkeypatch.setattr(knn, "AFFORDABLE", 1e6)
@@ -59,10 +58,3 @@ def test_nearest_of_others():
     np.testing.assert_array_equal(found.others, np.argsort(-(new @ old.T), axis=1)[:, :3])
     assert nearest_of(new[:0], old, 3).others.shape == (0, 3)
     assert nearest_of(new, old[:2], 3).others.shape == (9, 2)
-
-
-def test_without_pynndescent_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setattr("embcli.core.optional.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match="pynndescent") as error:
-        knn_graph(unit(40, 4), 5, approximate=True)
-    assert error.value.hint == "pip install 'embcli[cluster]'"

@@ -47,7 +47,7 @@ def localmap_layout(
     Notes
     -----
     Runs in one thread: pacmap draws from generators of which every thread has one. Rows that are
-    fewer than 5, all equal, or of fewer dimensions than the layout are given their principal components.
+    fewer than 5, all equal, or of fewer dimensions than the layout get their principal components.
 
     References
     ----------

@@ -30,14 +30,6 @@ def test_groups_come_apart_and_the_same_again(groups, layout, monkeypatch):
     assert told[-1] == (750, 750, 750)
 
 
-def test_divergence_is_that_of_scikit_learn(groups, layout):
-    manifold = pytest.importorskip("sklearn.manifold")
-    vectors, _, _ = groups
-    theirs = manifold.TSNE(perplexity=15, init="pca", random_state=0).fit_transform(vectors)
-    ours = trustworthiness(vectors, layout).value
-    assert ours > trustworthiness(vectors, theirs).value - 0.01
-
-
 def test_rows_are_placed_near_their_like_and_equal_ones_where_they_are(groups, layout):
     vectors, labels, _ = groups
     new, theirs = grouped(n=60, seed=7)
