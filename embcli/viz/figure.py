@@ -105,12 +105,12 @@ def save_figure(
         note(f"{os.fspath(path)}: the font lacks characters of some words, which show as boxes")
 
 
-def new_figure(width: float = 8.0, height: float = 6.0) -> "Figure":
+def new_figure(width: float = 8.0, height: float = 6.0, dpi: float = 150) -> "Figure":
     """Make an empty figure, in inches, that can be measured before it is saved."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=150)
+    figure = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(figure)
     return figure
 

@@ -104,7 +104,7 @@ def legend_entries(groups: Groups, dark: bool) -> list[tuple[str | None, str]]:
 def readable(colour: str, dark: bool) -> str:
     """Mix a colour with as much ink as it takes to read a text in it (WCAG's 4.5 : 1)."""
     ground = luminance(GROUND[dark])
-    for share in np.linspace(0.8, 0, 9).tolist():
+    for share in np.linspace(0.6, 0, 9).tolist():
         mixed = mix(colour, INK[dark], share)
         low, high = sorted([luminance(mixed), ground])
         if (high + 0.05) / (low + 0.05) >= 4.5:

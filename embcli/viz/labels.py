@@ -23,7 +23,7 @@ _APART, _RING, _FAR = 0.04, 0.08, 1.6
 _DIRECTIONS = 24
 # Cells in which there are points or not, in inches; what to cover all of a name's cells costs,
 # and any of them.
-_CELL, _COVER, _COVER_ANY = 0.05, 0.7, 0.15
+_CELL, _COVER, _COVER_ANY = 0.05, 0.6, 0.15
 # Places that are tried at once.
 _CHUNK = 64
 # Of a line, the shortest.
@@ -190,5 +190,5 @@ def write_names(
             axes.text(
                 x, y, text, ha="center", va="center", fontsize=size, color=colour, zorder=5,
                 linespacing=1.05, parse_math=False,
-                path_effects=[withStroke(linewidth=2.2, foreground=GROUND[dark], alpha=0.85)],
+                path_effects=[withStroke(linewidth=3.2, foreground=GROUND[dark], alpha=0.9)],
             )  # fmt: skip

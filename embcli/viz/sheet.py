@@ -67,8 +67,7 @@ class Sheet(NamedTuple):
 
 def new_sheet(dark: bool, dpi: float = 150) -> tuple["Figure", "Axes"]:
     """Make a figure and its axes in the colours of a theme, to be sized by `lay_out`."""
-    figure = new_figure()
-    figure.set_dpi(dpi)
+    figure = new_figure(dpi=dpi)
     figure.set_facecolor(GROUND[dark])
     axes = figure.add_axes((0, 0, 1, 1))
     dress(axes, dark)

@@ -1,12 +1,14 @@
 """Trees, as drawn."""
 
+import sys
+
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 from scipy.cluster.hierarchy import leaves_list, linkage
 
-from embcli.errors import InputError
-from embcli.viz.dendrogram import LEAVES, draw_dendrogram
+from embcli.errors import InputError, ModelError
+from embcli.viz.dendrogram import LEAVES, dendrogram_figure, draw_dendrogram
 from tests.viz.layout import check_layout
 
 
@@ -73,3 +75,13 @@ def test_what_cannot_be_drawn():
             draw_dendrogram(merges, ["a", "b", "c"])
     with pytest.raises(InputError, match="1 groups of 2 points"):
         draw_dendrogram(tree(2), ["a", "b"], groups=["a"])
+
+
+def test_trees_take_scipy(home, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("scipy.cluster")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "scipy.cluster", None)
+    with pytest.raises(ModelError, match="take SciPy") as caught:
+        dendrogram_figure([[0, 1, 0.5, 2]], ["a", "b"], "f.png", extra="cluster")
+    assert caught.value.hint == "pip install 'embcli[cluster]'"
+    assert [*home.iterdir()] == []

