@@ -57,5 +57,8 @@ def test_the_command_can_be_pasted():
     assert command[:2] == ["embedding-atlas", "./-my map.parquet"]
     options = dict(zip(command[2::2], command[3::2], strict=True))
     assert options == {
-        "--text": "text", "--x": "projection_x", "--y": "projection_y", "--neighbors": "__neighbors",
-    }  # fmt: skip
+        "--text": "text",
+        "--x": "projection_x",
+        "--y": "projection_y",
+        "--neighbors": "__neighbors",
+    }
