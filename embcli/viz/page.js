@@ -340,11 +340,14 @@
 
   /** Names where they have room, those that come first before others. */
   function placeLabels() {
-    const taken = [];
+    const tools = $("tools");
+    const taken = [[tools.offsetLeft, tools.offsetTop, tools.offsetWidth, tools.offsetHeight]];
     for (const { lx, ly, label, wide, tall, bare } of labels) {
-      const left = (lx - plot.x_range.start) / unit() - wide / 2;
-      const top = (plot.y_range.end - ly) / unit() - tall / 2;
-      const free = !bare && left > -wide / 2 && left < width() - wide / 2 && top > 0 && top < height() - tall
+      const across = (lx - plot.x_range.start) / unit(), down = (plot.y_range.end - ly) / unit();
+      // A name is moved a little rather than cut.
+      const left = Math.max(2, Math.min(width() - wide - 2, across - wide / 2));
+      const top = Math.max(2, Math.min(height() - tall - 2, down - tall / 2));
+      const free = !bare && across > 0 && across < width() && down > 0 && down < height()
         && taken.every(([l, t, w, h]) => left > l + w || l > left + wide || top > t + h || t > top + tall);
       label.hidden = !free;
       if (!free) continue;

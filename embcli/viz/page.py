@@ -128,22 +128,14 @@ def write_page(
         note(f"{os.fspath(path)}: {len(places):,} points take a computer with a graphics card")
     if any(len(text) > _LONGEST for text in texts):
         note(f"{os.fspath(path)}: texts are shown and searched up to character {_LONGEST}")
-    data = {
+    data: dict[str, Any] = {
         "points": _encoded(places.T, "<f4"),
         "ids": list(ids),
         "texts": [text[:_LONGEST] for text in texts],
         "columns": [_column(name, values) for name, values in columns.items()],
         "color": color,
         "names": [[float(x), float(y), name] for x, y, name in names],
-    }
-    classes = max((len(column.get("values", ())) for column in data["columns"]), default=0)
-    data["themes"] = {
-        theme: {
-            "classes": categorical(max(classes, 1), dark),
-            "numbers": sequential(dark),
-            "neutral": neutral(dark),
-        }
-        for theme, dark in (("light", False), ("dark", True))
+        "themes": {"light": _theme(dark=False), "dark": _theme(dark=True)},
     }
     page = _page(data, title, subtitle, dark)
     with complete_files(path, force=force) as target:
@@ -173,22 +165,25 @@ def _checked(
 def _column(name: str, values: Sequence[Value]) -> dict[str, Any]:
     """Put a column as the page reads it: numbers, or classes by falling frequency."""
     there = [value for value in values if value is not None]
-    if (
-        there
-        and all(isinstance(value, (int, float)) for value in there)
-        and not any(isinstance(value, bool) for value in there)
-    ):
-        numbers = np.array([np.nan if value is None else value for value in values], np.float64)
-        return {
-            "name": name,
-            "numbers": _encoded(np.where(np.isfinite(numbers), numbers, np.nan), "<f8"),
-        }
+    if there and all(type(value) in (int, float) for value in there):
+        numbers = np.array(values, np.float64)
+        # In an empty place as in others that no scale has room for.
+        numbers[~np.isfinite(numbers)] = np.nan
+        return {"name": name, "numbers": _encoded(numbers, "<f8")}
     counts = Counter(str(value) for value in there)
     order = sorted(counts, key=lambda value: (-counts[value], value))
     codes = {value: code for code, value in enumerate(order)}
     coded = [-1 if value is None else codes[str(value)] for value in values]
     own = min(len(order), _CLASSES)
     return {"name": name, "values": order, "own": own, "codes": _encoded(np.array(coded), "<i4")}
+
+
+def _theme(*, dark: bool) -> dict[str, Any]:
+    return {
+        "classes": categorical(_CLASSES, dark),
+        "numbers": sequential(dark),
+        "neutral": neutral(dark),
+    }
 
 
 def _page(data: dict[str, Any], title: str, subtitle: str, dark: bool) -> str:
@@ -230,9 +225,9 @@ def _plot() -> dict[str, Any]:
 
     empty: dict[str, list[float]] = {"x": [], "y": [], "color": []}
     plot = Plot(
-        x_range=Range1d(0, 1), y_range=Range1d(0, 1), output_backend="webgl", min_border=0,
-        sizing_mode="stretch_both", toolbar_location=None, background_fill_alpha=0,
-        border_fill_alpha=0, outline_line_color=None, lod_threshold=None,
+        x_range=Range1d(start=0, end=1), y_range=Range1d(start=0, end=1),
+        output_backend="webgl", min_border=0, sizing_mode="stretch_both", toolbar_location=None,
+        background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None, lod_threshold=None,
         stylesheets=[".bk-Canvas { --outline-width: 0px; }"],
     )  # fmt: skip
     all_points, _ = (

@@ -73,18 +73,10 @@ class _TableWriter:
 
     def _schema(self, columns: list[MetaColumn]) -> Any:
         pa = self._pa
-        types = {
-            "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "string": pa.string(),
-            "strings": pa.list_(pa.string()), "json": pa.string(),
-        }  # fmt: skip
         fields = [pa.field("id", pa.string()), pa.field("vector", self._vector)]
         if self._has_texts:
             fields.insert(1, pa.field("text", pa.string()))
-        taken = {"id", "text", "vector"}
-        for column in columns:
-            name = _free_name(column.field or "meta", taken)
-            taken.add(name)
-            fields.append(pa.field(name, types[column.kind], metadata=_metadata(vars(column))))
+        fields += meta_fields(columns, {"id", "text", "vector"})
         return pa.schema(fields, metadata=_metadata({"recipe": self._recipe}))
 
     def _sink(self, schema: Any) -> Any:
@@ -113,6 +105,21 @@ class ArrowWriter(_TableWriter):
 
     def _sink(self, schema: Any) -> Any:
         return self._pa.ipc.new_file(self._path, schema)
+
+
+def meta_fields(columns: list[MetaColumn], taken: set[str]) -> list[Any]:
+    """Name and type the columns of metadata; what a field is called if its name is not `taken`."""
+    pa = require("pyarrow", "arrow")
+    types = {
+        "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "string": pa.string(),
+        "strings": pa.list_(pa.string()), "json": pa.string(),
+    }  # fmt: skip
+    fields, taken = [], set(taken)
+    for column in columns:
+        name = _free_name(column.field or "meta", taken)
+        taken.add(name)
+        fields.append(pa.field(name, types[column.kind], metadata=_metadata(vars(column))))
+    return fields
 
 
 def _metadata(value: dict[str, Any]) -> dict[bytes, bytes]:
