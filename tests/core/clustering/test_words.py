@@ -11,7 +11,7 @@ from embcli.core.clustering.words import akin, unspaced, words_of
     ("text", "words"),
     [
         ("The bank's cards don't work!", ["the", "bank", "cards", "don't", "work", ""]),
-        ("L’homme qu'il a vu aujourd'hui", ["homme", "il", "vu", "aujourd'hui"]),
+        ("L’homme qu'il a vu aujourd'hui", ["", "homme", "", "il", "", "vu", "aujourd'hui"]),
         ("read_csv(path_name)", ["read", "csv", "", "path", "name", ""]),
         ("Covid-19, état-major", ["covid", "19", "", "état", "major"]),
         ("Straße ÄRGER", ["straße", "ärger"]),
