@@ -55,6 +55,17 @@ def plus_plus(unit, classes, k, seed):
     return min(fits, key=lambda fit: fit.objective).labels
 
 
+def methods(unit, classes, count, seed):
+    """Give every way to cluster, by name."""
+    return {
+        "k-means, no labels": lambda: KMeans(count, n_init=3, random_state=0).fit_predict(unit),
+        "k-means++ start": lambda: plus_plus(unit, classes, count, seed),
+        "kmeans": lambda: discover(unit, classes, k=count),
+        "gmm": lambda: discover(unit, classes, k=count, method="gmm"),
+        "kmeans, k estimated": lambda: discover(unit, classes),
+    }
+
+
 def main():
     corpus, model = sys.argv[1:3]
     texts, categories = read(corpus)
@@ -68,14 +79,7 @@ def main():
         known = np.sort(draw.choice(count, count // 2, replace=False))
         labelled = np.isin(truth, known) & (draw.random(len(truth)) < 0.5)
         classes = np.where(labelled, np.searchsorted(known, truth), -1)
-        ways = {
-            "k-means, no labels": lambda: KMeans(count, n_init=3, random_state=0).fit_predict(unit),
-            "k-means++ start": lambda: plus_plus(unit, classes, count, seed),
-            "kmeans": lambda: discover(unit, classes, k=count),
-            "gmm": lambda: discover(unit, classes, k=count, method="gmm"),
-            "kmeans, k estimated": lambda: discover(unit, classes),
-        }
-        for way, fit in ways.items():
+        for way, fit in methods(unit, classes, count, seed).items():
             start = time.process_time()
             found = fit()
             spent = time.process_time() - start
