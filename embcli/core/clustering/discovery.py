@@ -1,5 +1,6 @@
 """Clusters beside known classes: generalized category discovery on vectors as they are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -11,6 +12,7 @@ from embcli.core.clustering.clusters import Clusters, by_size
 from embcli.core.clustering.semi_supervised import (
     SAMPLE,
     Fit,
+    clearness,
     overlaps,
     plain_centres,
     semi_gmm,
@@ -18,7 +20,7 @@ from embcli.core.clustering.semi_supervised import (
 )
 from embcli.core.cosine import unit32
 from embcli.core.matching import Advance
-from embcli.core.separability.vectors import check_vectors
+from embcli.core.separability.vectors import check_vectors, sampled
 from embcli.errors import InputError, ModelError, UsageError, counted
 
 Ints = NDArray[np.int64]
@@ -28,6 +30,23 @@ METHODS = ("kmeans", "gmm")
 _MOST_TIMES, _MOST_AT_LEAST = 4, 20
 # Numbers tried at first, the runs that each is judged by, and how often the best is looked around.
 _TRIED, _RUNS, _CLOSER = 9, 3, 3
+
+
+class Tried(NamedTuple):
+    """How well a number of clusters does, on average over runs of k-means.
+
+    Attributes
+    ----------
+    k : int
+    accuracy : float
+        Share of labelled rows in the cluster that stands for their class.
+    silhouette : float
+        Mean of 1 less the distance to the nearest centre as a share of that to the next one.
+    """
+
+    k: int
+    accuracy: float
+    silhouette: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +137,10 @@ def discover(
     -----
     The number of clusters is the one with which k-means, not told any label, puts most labelled
     rows into the cluster that stands for their class, one to one (Vaze et al. 2022): with fewer,
-    classes share clusters; with more, they fall into several. Each number is judged by three runs;
-    first numbers that grow by a constant factor, then some around the best. It takes several known
-    classes to say anything: with one, it finds one.
+    classes share clusters; with more, they fall into several. Among numbers that are no worse than
+    the best by more than a standard error, where classes are far apart and say little, the one of
+    the greatest simplified silhouette is taken. Each is judged by three runs; first numbers that
+    grow by a constant factor, then some around the best.
 
     Everything runs in one thread, so that results are the same on every machine.
 
@@ -144,7 +164,9 @@ def discover(
         unit = unit32(vectors)
         if k is None:
             limit = most or max(_MOST_TIMES * len(numbers), _MOST_AT_LEAST)
-            k, curve = _searched(unit, own, min(limit, len(unit)), sample, seed, advance)
+            tried = _searched(unit, own, min(limit, len(unit)), sample, seed, advance)
+            k = _best(tried, own)
+            curve = tuple((one.k, one.accuracy) for one in tried)
         fit = semi_kmeans(unit, own, k, seed=seed, sample=sample)
         if method == "gmm":
             fit = semi_gmm(unit, own, fit.labels)
@@ -232,37 +254,52 @@ def _check(vectors: NDArray[np.floating], classes: Ints, k: int | None) -> tuple
 
 def _searched(
     unit: NDArray[np.float32], classes: Ints, most: int, sample: int, seed: int, advance: Advance
-) -> tuple[int, tuple[tuple[int, float], ...]]:
-    """Search for the number of clusters; give it and what was tried."""
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
-
+) -> tuple[Tried, ...]:
+    """Search for the number of clusters; give all that was tried, by rising number."""
     fewest = int(classes.max()) + 1
-    curve: dict[int, float] = {}
+    tried: dict[int, Tried] = {}
     expected = _TRIED + 2 * _CLOSER
 
     def judge(k: int) -> None:
-        if k not in curve:
-            right = 0.0
-            for run in range(_RUNS):
-                centres = plain_centres(unit, k, seed + run, sample)
-                counts = overlaps(unit, classes, centres)
-                right += counts[linear_sum_assignment(-counts)].sum()
-            curve[k] = float(right / _RUNS / (classes >= 0).sum())
-            advance(len(curve), expected, len(curve))
+        if k not in tried:
+            tried[k] = _judged(unit, classes, k, sample, seed)
+            advance(len(tried), expected, len(tried))
 
     for k in np.unique(np.geomspace(fewest, max(most, fewest), _TRIED).round().astype(int)):
         judge(int(k))
     for _ in range(_CLOSER):
-        tried = sorted(curve)
-        place = tried.index(_best(curve))
-        for low, high in pairwise(tried[max(place - 1, 0) : place + 2]):
+        numbers = sorted(tried)
+        place = numbers.index(_best(list(tried.values()), classes))
+        for low, high in pairwise(numbers[max(place - 1, 0) : place + 2]):
             judge((low + high) // 2)
-    return _best(curve), tuple(sorted(curve.items()))
+    return tuple(tried[k] for k in sorted(tried))
 
 
-def _best(curve: dict[int, float]) -> int:
-    """Give the number with the greatest accuracy, of equals the smallest."""
-    return min(curve, key=lambda k: (-curve[k], k))
+def _judged(unit: NDArray[np.float32], classes: Ints, k: int, sample: int, seed: int) -> Tried:
+    """Judge a number of clusters by some runs of k-means."""
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
+
+    right = silhouette = 0.0
+    rows = sampled(len(unit), sample, seed, fewest=1)
+    for run in range(_RUNS):
+        centres = plain_centres(unit, k, seed + run, sample)
+        counts = overlaps(unit, classes, centres)
+        right += counts[linear_sum_assignment(-counts)].sum()
+        silhouette += clearness(unit[rows], centres)
+    accuracy = right / _RUNS / (classes >= 0).sum()
+    return Tried(k, float(accuracy), silhouette / _RUNS)
+
+
+def _best(tried: Sequence[Tried], classes: Ints) -> int:
+    """Choose by the silhouette among those of an accuracy one standard error from the best."""
+    n = int((classes >= 0).sum())
+    best = max(one.accuracy for one in tried)
+    # A success and a failure more, so that there is an error where all are right.
+    share = (best * n + 1) / (n + 2)
+    least = best - float(np.sqrt(share * (1 - share) / n))
+    return max(
+        (one for one in tried if one.accuracy >= least), key=lambda one: (one.silhouette, -one.k)
+    ).k
 
 
 def _clusters(fit: Fit, n_known: int, method: str, sample: int) -> Clusters:

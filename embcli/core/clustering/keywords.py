@@ -173,13 +173,13 @@ def _forget(counts: Sequence[_Cluster], most: int) -> None:
     """Leave `most` entries, those of words that are in the largest shares of their cluster."""
     tables = [(cluster.texts, cluster.pairs) for cluster in counts]
     words = sum(len(cluster.words) for cluster in counts)
-    if words > most:
+    if words >= most:
         for _, pairs in tables:
             pairs.clear()
         tables, words = [(cluster.texts, cluster.words) for cluster in counts], 0
     tables = [(n, table) for n, table in tables if table]
     shares = np.concatenate([np.fromiter(table.values(), float) / n for n, table in tables])
-    place = len(shares) - (most - words)
+    place = len(shares) - (most - words)  # below the number of shares
     least = np.partition(shares, place)[place] if place > 0 else 0.0
     for n, table in tables:
         # What just reaches the limit goes, too: there may be millions of words found once.

@@ -70,6 +70,18 @@ def overlaps(unit: Vectors, classes: Ints, centres: Vectors) -> Floats:
     return counts
 
 
+def clearness(rows: Vectors, centres: Vectors) -> float:
+    """Average the simplified silhouette of rows, from 0 to 1; 0 with one centre."""
+    if len(centres) < 2:
+        return 0.0
+    sums = 0.0
+    for part in parts(len(rows)):
+        own, second = np.partition(_distances(rows[part], centres), 1, axis=1)[:, :2].T
+        shares = np.divide(own, second, out=np.ones_like(own), where=second > 0)
+        sums += float((1 - shares).sum())
+    return sums / len(rows)
+
+
 def semi_kmeans(
     unit: Vectors,
     classes: Ints,

@@ -10,6 +10,7 @@ _UNSPACED = (
     "\u0e01-\u0e4e\u0e81-\u0ece\u1000-\u1049\u1780-\u17d3\u3041-\u309f\u30a1-\u30ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
+_THAI = "\u0e00"  # no script without spaces comes before it
 _APOSTROPHES = "'’"
 # What two forms of a word have in common, in letters and as a share of the longer one.
 _PREFIX, _PREFIX_SHARE = 4, 0.55
@@ -25,26 +26,28 @@ def words_of(text: str) -> list[str]:
     Returns
     -------
     words : list of str
-        In lower case, composed (NFC), in order; empty ones where punctuation parts them. Single
-        letters are left out, and so are elided words and the possessive: ``l'homme`` gives
-        ``homme``, ``bank's`` gives ``bank``. An underscore parts words. A stretch in a script
+        In lower case, composed (NFC), in order; an empty one for punctuation, a single letter, an
+        elided word. ``l'homme`` gives ``homme``, ``bank's`` gives ``bank``. An underscore parts
+        words. A stretch in a script
         without spaces gives every pair of neighbouring characters, with the marks on them.
     """
+    text = unicodedata.normalize("NFC", text).lower()
+    tokens = _token().findall(text)
+    if not any(apostrophe in text for apostrophe in _APOSTROPHES) and max(text, default="") < _THAI:
+        return [token if len(token) > 1 else "" for token in tokens]
     words: list[str] = []
-    for token in _token().findall(unicodedata.normalize("NFC", text).lower()):
-        if len(token) == 1 and not token.isalnum():
-            words.append("")
-        elif unspaced(token):
+    for token in tokens:
+        if unspaced(token):
             characters = _unspaced().findall(token)
             words += [a + b for a, b in pairwise(characters)]
-        elif len(word := _bare(token)) > 1:
-            words.append(word)
+        else:
+            words += [word if len(word) > 1 else "" for word in _bare(token)]
     return words
 
 
 def unspaced(word: str) -> bool:
     """Say whether a word is of a script that is written without spaces."""
-    return word > "\u0e00" and _unspaced().match(word) is not None
+    return word > _THAI and _unspaced().match(word) is not None
 
 
 def akin(a: str, b: str) -> bool:
@@ -61,15 +64,15 @@ def akin(a: str, b: str) -> bool:
     return common >= max(_PREFIX, _PREFIX_SHARE * long) or common == short >= long - 1
 
 
-def _bare(token: str) -> str:
+def _bare(token: str) -> list[str]:
     """Take elided words and the possessive off."""
     for apostrophe in _APOSTROPHES:
-        if apostrophe in token:
+        if apostrophe in token[1:]:
             first, *_, last = token.split(apostrophe)
             if len(first) <= 2:
-                return last
-            return first if last == "s" else token
-    return token
+                return ["", last]
+            return [first if last == "s" else token]
+    return [token]
 
 
 @cache
