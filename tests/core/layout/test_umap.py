@@ -72,6 +72,7 @@ def test_three_dimensions_keep_more(groups, layout):
     assert told == [(epoch, 200, epoch) for epoch in range(1, 201)]
 
 
+@pytest.mark.slow
 def test_new_rows_are_placed_as_umap_learn_does(groups):
     umap = pytest.importorskip("umap")
     vectors, _, _ = groups
@@ -108,13 +109,10 @@ def test_rows_placed_are_near_their_like_and_equal_ones_where_they_are(groups, l
 
 
 @pytest.mark.parametrize("name", degenerate())
-@pytest.mark.parametrize("density", [False, True])
-def test_what_is_hard_gives_finite_coordinates(name, density):
-    if density:
-        pytest.importorskip("umap")
+def test_what_is_hard_gives_finite_coordinates(name):
     vectors = degenerate()[name]
     graph = knn_graph(vectors, 14).neighbours
-    coordinates = umap_layout(vectors, graph, epochs=30, density=density)
+    coordinates = umap_layout(vectors, graph, epochs=30)
     assert coordinates.shape == (len(vectors), 2)
     assert np.isfinite(coordinates).all()
     near = nearest_of(vectors[:2], vectors, 5)
@@ -122,7 +120,8 @@ def test_what_is_hard_gives_finite_coordinates(name, density):
     assert np.isfinite(weighted_place(near, coordinates)).all()
 
 
-def test_densmap_keeps_densities(groups):
+@pytest.mark.slow
+def test_densmap_keeps_densities():
     pytest.importorskip("umap")
     rng = np.random.default_rng(0)
     wide = np.concatenate([np.full(150, 0.02), np.full(150, 0.4)])
@@ -137,7 +136,10 @@ def test_densmap_keeps_densities(groups):
     narrow, broad = widths(dense)
     plain = widths(umap_layout(vectors, graph))
     assert broad / narrow > 1.5 * plain[1] / plain[0]
-    np.testing.assert_array_equal(dense, umap_layout(vectors, graph, density=True))
+    for name in ("4 rows", "all equal", "three points, forty times each"):
+        hard = degenerate()[name]
+        graph = knn_graph(hard, 14).neighbours
+        assert np.isfinite(umap_layout(hard, graph, epochs=30, density=True)).all()
 
 
 def test_without_numba_the_error_names_the_extra(groups, monkeypatch):
