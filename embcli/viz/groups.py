@@ -1,6 +1,6 @@
 """The groups of what is drawn, largest first, and their colours."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,8 +79,12 @@ def grouped(groups: Sequence[str | None], rows: int, dark: bool) -> Groups:
     )
 
 
-def legend_entries(groups: Groups, dark: bool) -> list[tuple[str | None, str]]:
+def legend_entries(
+    groups: Groups, dark: bool, names: Mapping[str, str] | None = None
+) -> list[tuple[str | None, str]]:
     """List the first twelve groups with their colours and counts, and what is grey.
+
+    A group is listed by its other name in `names`, if it has one there.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def legend_entries(groups: Groups, dark: bool) -> list[tuple[str | None, str]]:
     """
     entries: list[tuple[str | None, str]] = []
     entries += [
-        (colour, f"{fitted(name, SMALL, _ENTRY) or '(empty)'}  {count:,}")
+        (colour, f"{fitted((names or {}).get(name, name), SMALL, _ENTRY) or '(empty)'}  {count:,}")
         for name, count, colour in zip(
             groups.names[:LISTED], groups.counts, groups.colours, strict=False
         )

@@ -36,6 +36,8 @@ Legend = Literal["auto", "beside", "map", "none"]
 SIZE = (7.5, 6.5)
 _LEAST = 3.0
 _NAME = 1.5
+# More names are not tried, because the map is full long before.
+_TRIED = 300
 # With more names in the map they are smaller.
 _CROWDED, _CROWDED_SIZE = 30, 6.5
 _LINES = 3
@@ -88,7 +90,7 @@ def map_figure(
     names : mapping of str to str, optional
         What to write in the map for a group, at the densest place of its members; groups that
         it lacks have no name there. Names that have no room are left out, those of small groups
-        first, which the figure says.
+        first, which the figure says. A list beside the map has these names, too.
     legend : "auto", "beside", "map" or "none"
         Whether groups are listed beside the map, the first twelve with their counts, or their
         own names are written in it, if `names` are not. "auto" lists up to twelve groups.
@@ -156,7 +158,7 @@ def draw_map(
     if axes_titles is not None and len(axes_titles) != places.shape[1]:
         raise InputError(f"{len(axes_titles)} titles of {places.shape[1]} axes")
     coloured = _look(groups, values, value_title, len(places), dark)
-    entries = _entries(coloured, legend, dark)
+    entries = _entries(coloured, names, legend, dark)
     view = look(places) if places.shape[1] == 3 else None
     figure, axes = new_sheet(dark, _DPI)
     where = _where(places, view, size or SIZE, legend_height(len(entries)))
@@ -201,14 +203,16 @@ def _look(
     return _Look(of_rows, numbers, make_scale(numbers, value_title, dark) if known else None)
 
 
-def _entries(coloured: _Look, legend: Legend, dark: bool) -> list[tuple[str | None, str]]:
+def _entries(
+    coloured: _Look, names: Mapping[str, str] | None, legend: Legend, dark: bool
+) -> list[tuple[str | None, str]]:
     """List the groups beside the map, largest first, and the grey points below."""
     groups = coloured.groups
     if groups is None or coloured.values is not None or legend in ("map", "none"):
         return []
     if legend == "auto" and len(groups.names) > LISTED:
         return []
-    return legend_entries(groups, dark)
+    return legend_entries(groups, dark, names)
 
 
 def _in_map(coloured: _Look, legend: Legend) -> bool:
@@ -304,7 +308,7 @@ def _name(
     """Write names in the map, and say how many of them if not all."""
     groups = coloured.groups
     size = SMALL if len(wanted) <= _CROWDED else _CROWDED_SIZE
-    texts = [(at, "\n".join(_broken(name, size))) for at, name in wanted]
+    texts = [(at, "\n".join(_broken(name, size))) for at, name in wanted[:_TRIED]]
     texts = [(at, text) for at, text in texts if text]
     if groups is None or not texts:
         return ""
@@ -322,8 +326,9 @@ def _name(
     write_names(
         axes, where, written, anchors, centres, sizes, colours=colours, size=size, dark=dark
     )
-    left = int(np.isnan(centres[:, 0]).sum())
-    return f"{len(texts) - left:,} of {len(texts):,} names have room" if left else ""
+    there = int((~np.isnan(centres[:, 0])).sum())
+    total = len(texts) + max(len(wanted) - _TRIED, 0)
+    return f"{there:,} of {total:,} names have room" if there < total else ""
 
 
 def _broken(name: str, size: float) -> list[str]:

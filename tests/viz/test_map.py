@@ -117,7 +117,7 @@ def test_names_that_are_given_are_written_where_the_groups_are():
     points, of_rows = blobs(4, each=100)
     figure = draw_map(points, groups=of_rows, names={"group_1": "Sphinx", "group_9": "nobody"})
     written = check_layout(figure)
-    assert "Sphinx" in written
+    assert {"Sphinx", "Sphinx  100", "group 0  100"} <= set(written)
     assert "nobody" not in written
     (name,) = [text for text in figure.axes[0].texts if text.get_text() == "Sphinx"]
     members = points[[name == "group_1" for name in of_rows]]
@@ -166,6 +166,13 @@ def test_names_without_room_are_counted():
     there = sum(text.replace("\n", " ").startswith("a name of") for text in written)
     assert 20 < there < 160
     assert any(f"{there} of 160 names have room" in text for text in written)
+
+
+def test_as_many_groups_as_points():
+    points = np.random.default_rng(0).normal(size=(400, 2))
+    written = check_layout(draw_map(points, groups=[str(at) for at in range(400)], size=(2, 2)))
+    there = sum(text.isdigit() for text in written)
+    assert any(f"{there} of 400 names have room" in text for text in written)
 
 
 @pytest.mark.parametrize("count", [1, 5, 300, 8000])
