@@ -135,8 +135,9 @@ def command(
         Literal["silhouette", "bic", "stability"] | None,
         typer.Option(
             "--criterion",
-            help="What chooses the number of clusters: silhouette (kmeans' default), bic (gmm's) "
-            "or how alike clusterings of parts are.",
+            help="What chooses the number of clusters: silhouette, the default, how alike "
+            "clusterings of parts are (stability) or, of gmm, the Bayesian information criterion "
+            "(bic).",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
@@ -211,7 +212,7 @@ def command(
     covariance: Annotated[
         Literal["diag", "full", "tied", "spherical"] | None,
         typer.Option(
-            "--covariance", help="gmm: of each component.  [default: diag]", rich_help_panel=OPTIONS
+            "--covariance", help="gmm: of each component.  [default: tied]", rich_help_panel=OPTIONS
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything drawn at random.")] = 0,

@@ -1,5 +1,7 @@
 """`embcli export`."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +36,14 @@ def command(
             "each chunk.",
         ),
     ] = False,
+    atlas: Annotated[
+        bool,
+        typer.Option(
+            "--atlas",
+            help="A Parquet file for Embedding Atlas instead, with texts, metadata, clusters, a "
+            "layout and neighbours; the command that opens it is printed.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     db: Db = DB,
     collection: CollectionName = COLLECTION,
@@ -50,6 +60,25 @@ def command(
     from embcli.pipelines.export import export, stream
 
     output = Output(Format.ndjson, None, quiet)
+    if atlas:
+        if format is not None or mean:
+            raise UsageError("--atlas writes Parquet of whole records: no --format, no --mean")
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        from embcli.pipelines.atlas import export_atlas
+
+        with output.progress("records") as advance:
+            records, opening = export_atlas(
+                file,
+                db=db,
+                collection=collection,
+                where=where,
+                force=force,
+                note=output.note,
+                advance=advance,
+            )
+        output.summary(f"{collection!r} → {file}: {counted(records, 'record')}; to open it:")
+        sys.stdout.write(f"{opening}\n")
+        return
     if str(file) == "-":
         if format not in (None, "jsonl"):
             raise UsageError(f"standard output takes jsonl, not {format}", hint="name a file")

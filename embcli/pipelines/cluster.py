@@ -217,7 +217,7 @@ def _chosen(subject: Subject, plan: Plan, note: Note, advance: Advance) -> tuple
     from embcli.core.clustering.choice import choose_k
 
     method: Literal["kmeans", "gmm"] = "gmm" if plan.method == "gmm" else "kmeans"
-    criterion = plan.criterion or ("silhouette" if method == "kmeans" else "bic")
+    criterion = plan.criterion or "silhouette"
     choice = choose_k(
         subject.unit, method=method, criterion=criterion, seed=plan.seed, advance=advance
     )

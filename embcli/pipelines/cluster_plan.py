@@ -51,7 +51,7 @@ METHODS = {
     ),
 }
 # What each is if nothing else is said; options that are None are the method's own to choose.
-_DEFAULTS = {"neighbours": 15, "linkage": "ward", "covariance": "diag", "resolution": 1.0}
+_DEFAULTS = {"neighbours": 15, "linkage": "ward", "covariance": "tied", "resolution": 1.0}
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Plan:
     k : int, optional
         How many clusters; chosen by `criterion` if None.
     criterion : str, optional
-        Silhouette for k-means and BIC for mixtures.
+        Silhouette if nothing is said.
     min_size, min_samples : int, optional
     dims : int, optional
         Components that vectors are reduced to.

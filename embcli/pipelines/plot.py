@@ -153,8 +153,8 @@ def _write_page(
     columns: dict[str, Sequence[str | float | None]] = {}
     if colour is not None:
         columns[colour.title] = colour.column
-    for each in subject.collection.clusterings.all()[::-1]:
-        columns.setdefault(each.name, _clusters(subject, each.name))
+    for clustering, of_records in cluster_columns(subject).items():
+        columns.setdefault(clustering, of_records)
     records = subject.collection.get_by_key(subject.keys.tolist())
     ordered = [records[key] for key in subject.keys.tolist()]
     for name in _fields(subject)[:_FIELDS]:
@@ -320,6 +320,12 @@ def coordinate_rows(subject: Subject, laid: Laid) -> list[Row]:
         {"id": id, **dict(zip(axes, place, strict=True))}
         for id, place in zip(subject.side.ids, laid.coordinates.tolist(), strict=True)
     ]
+
+
+def cluster_columns(subject: Subject) -> dict[str, list[str | None]]:
+    """Name the cluster of every record in each clustering, the last one first."""
+    found = subject.collection.clusterings.all()[::-1]
+    return {each.name: _clusters(subject, each.name) for each in found}
 
 
 def _clusters(subject: Subject, name: str | None) -> list[str | None]:

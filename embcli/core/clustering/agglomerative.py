@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from embcli.core.clustering.centres import Floats32, Ints, means, strengths
 from embcli.core.clustering.clusters import Clusters, by_size
 from embcli.core.clustering.hierarchy import coarse_counts, cut, levels_of
-from embcli.core.clustering.optional import made_by, require
 from embcli.core.cosine import unit
 from embcli.core.neighbours import Neighbours
+from embcli.core.optional import made_by, require
 from embcli.core.separability.spanning_tree import spanning_tree
 from embcli.core.separability.vectors import check_vectors
 from embcli.errors import InputError, UsageError, counted

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.clustering.clusters import NOISE
-from embcli.core.clustering.optional import require
+from embcli.core.optional import require
 from embcli.errors import InputError, counted
 
 

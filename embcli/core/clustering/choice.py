@@ -10,8 +10,8 @@ from embcli.core.clustering.centres import Floats32, Ints, assign, means
 from embcli.core.clustering.clusters import Clusters
 from embcli.core.clustering.kmeans import kmeans
 from embcli.core.clustering.mixture import gaussian_mixture
-from embcli.core.clustering.optional import require
 from embcli.core.matching import Advance
+from embcli.core.optional import require
 from embcli.core.separability.neighbourhood import silhouette
 from embcli.core.separability.vectors import check_vectors, sampled
 from embcli.errors import UsageError

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from embcli.core.clustering.centres import Floats32, assign, margins, means
 from embcli.core.clustering.clusters import Clusters, by_size
-from embcli.core.clustering.optional import made_by, require
+from embcli.core.optional import made_by, require
 from embcli.errors import InputError, UsageError
 
 MIN_SAMPLES = 5

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,9 @@ from embcli.core.clustering.semi_supervised import (
 )
 from embcli.core.cosine import unit32
 from embcli.core.matching import Advance
+from embcli.core.optional import require
 from embcli.core.separability.vectors import check_vectors, sampled
-from embcli.errors import InputError, ModelError, UsageError, counted
+from embcli.errors import InputError, UsageError, counted
 
 Ints = NDArray[np.int64]
 
@@ -158,7 +159,9 @@ def discover(
     if (own >= 0).all():
         clusters = Clusters(own, np.ones(len(own), np.float32), {"method": method})
         return Discovery(clusters, known, len(numbers))
-    threadpool_limits = _libraries()
+    require("sklearn", "generalized category discovery")
+    from threadpoolctl import threadpool_limits
+
     curve: tuple[tuple[int, float], ...] = ()
     with threadpool_limits(limits=1):
         unit = unit32(vectors)
@@ -198,7 +201,7 @@ def discovery_accuracy(
     Clusters and classes are assigned to each other once, one to one, so that most unlabelled rows
     agree (Hungarian algorithm); old and new classes are then looked at separately.
     """
-    _libraries()
+    require("scipy", "matching clusters with classes")
     from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
 
     found, right = labels[~labelled], truth[~labelled]
@@ -215,19 +218,6 @@ def discovery_accuracy(
         for some in (correct, correct[old], correct[~old])
     ]
     return Accuracy(*shares)
-
-
-def _libraries() -> Any:
-    """Look whether scikit-learn is installed; give what holds it to a number of threads."""
-    try:
-        import sklearn.cluster  # noqa: F401
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise ModelError(
-            f"known classes take scikit-learn, which cannot be imported ({error})",
-            hint="pip install 'embcli[cluster]'",
-        ) from error
-    return threadpool_limits
 
 
 def _check(vectors: NDArray[np.floating], classes: Ints, k: int | None) -> tuple[Ints, Ints]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from embcli.core.clustering.centres import Floats32
 from embcli.core.clustering.clusters import Clusters, by_size
-from embcli.core.clustering.optional import made_by, require
+from embcli.core.optional import made_by, require
 from embcli.core.separability.vectors import check_vectors
 from embcli.errors import InputError, UsageError
 
@@ -50,7 +50,7 @@ def evoc(vectors: Floats32, *, min_size: int = MIN_SIZE, seed: int = 0) -> Clust
     ----------
     L. McInnes. EVōC: embedding vector oriented clustering, a library, 2025.
     """
-    require("evoc", "EVōC", extra="evoc")
+    require("evoc", "EVōC", "evoc")
     from evoc import EVoC
     from numba import get_num_threads, set_num_threads
 

@@ -16,9 +16,9 @@ from embcli.core.clustering.centres import (
     nearest_two,
 )
 from embcli.core.clustering.clusters import Clusters, by_size
-from embcli.core.clustering.optional import require
 from embcli.core.cosine import unit32
 from embcli.core.matching import THREADS, Advance
+from embcli.core.optional import require
 from embcli.core.separability.vectors import check_vectors, sampled
 from embcli.errors import InputError, UsageError, counted
 

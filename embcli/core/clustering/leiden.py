@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.clustering.clusters import Clusters, by_size
-from embcli.core.clustering.optional import made_by, require
 from embcli.core.neighbours import Neighbours
+from embcli.core.optional import made_by, require
 from embcli.errors import InputError, UsageError
 
 Ints = NDArray[np.int64]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from embcli.core.clustering.centres import Floats32
 from embcli.core.clustering.clusters import Clusters, by_size
 from embcli.core.clustering.kmeans import kmeans
-from embcli.core.clustering.optional import made_by, require
+from embcli.core.optional import made_by, require
 from embcli.core.separability.moments import moments
 from embcli.core.separability.vectors import check_vectors, parts
 from embcli.errors import InputError, UsageError, counted

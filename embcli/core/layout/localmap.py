@@ -58,7 +58,7 @@ def localmap_layout(
     count = min(NEIGHBOURS, graph.others.shape[1], (n - 1) // _PAIRS)
     if count < 1 or vectors.shape[1] < dim or not distances(graph).any():
         return spread_start(vectors, dim, 1.0, seed)
-    require("pacmap", "LocalMAP", "pacmap", "cluster")
+    require("pacmap", "LocalMAP", "plot")
     pairs = np.stack([np.repeat(np.arange(n), count), _scaled(graph, count).ravel()], axis=1)
     start = spread_start(vectors, dim, 1.0, seed)
     import numba

@@ -80,7 +80,7 @@ def tsne_layout(
     apart = _chords(graph)
     if len(vectors) < _FEWEST or not apart.any():
         return spread_start(vectors, dim, 1.0, seed)
-    require("openTSNE", "t-SNE", "openTSNE", "cluster")
+    require("openTSNE", "t-SNE", "plot")
     from openTSNE import TSNEEmbedding
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
@@ -133,7 +133,7 @@ def tsne_place(near: Neighbours, coordinates: NDArray[np.floating]) -> NDArray[n
     As `transform` of openTSNE: from the median of the nearest, iterations in which new rows are
     drawn by their nearest and pushed by all old rows, and not by each other.
     """
-    require("openTSNE", "t-SNE", "openTSNE", "cluster")
+    require("openTSNE", "t-SNE", "plot")
     from openTSNE.affinity import PrecomputedAffinities, joint_probabilities_nn
     from openTSNE.tsne import PartialTSNEEmbedding, TSNEEmbedding
     from scipy.sparse import csr_matrix  # type: ignore[import-untyped, unused-ignore]

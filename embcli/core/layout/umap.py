@@ -87,7 +87,7 @@ def umap_layout(
     a, b = _curve(spread, min_dist)
     if density and apart.any():
         return _densmap(vectors, graph, start, (a, b), epochs, seed, advance)
-    require("numba", "UMAP", "Numba", "cluster")
+    require("numba", "UMAP", "plot")
     held = strengths(apart, apart.shape[1] + 1, connected=True)
     edges = _drawn(*_union(held, graph.others), np.arange(n), epochs)
     return _moved(start, None, edges, (a, b), epochs, 1.0, seed, advance)
@@ -131,7 +131,7 @@ def umap_place(
     other new rows there are: its strongest edge is drawn in every epoch, and what it draws at
     random follows from its nearest.
     """
-    require("numba", "UMAP", "Numba", "cluster")
+    require("numba", "UMAP", "plot")
     m, k = near.others.shape
     if not m:
         return np.empty((0, coordinates.shape[1]), np.float32)
@@ -215,7 +215,7 @@ def _densmap(
     seed: int,
     advance: Advance,
 ) -> NDArray[np.float32]:
-    require("umap", "densMAP", "umap-learn", "cluster")
+    require("umap", "densMAP", "plot")
     from umap.umap_ import fuzzy_simplicial_set, simplicial_set_embedding
 
     n, k = graph.others.shape

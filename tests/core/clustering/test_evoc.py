@@ -2,7 +2,7 @@ import pytest
 
 from embcli.core.clustering.agreement import agreement
 from embcli.core.clustering.evoc import evoc
-from embcli.core.clustering.optional import require
+from embcli.core.optional import require
 from embcli.errors import InputError, ModelError, UsageError
 
 
@@ -31,7 +31,7 @@ def test_what_cannot_be_clustered_is_refused(caps):
 
 def test_a_package_that_is_missing_is_named_with_what_installs_it(monkeypatch, caps):
     monkeypatch.setattr(
-        "embcli.core.clustering.optional.find_spec", lambda name: None if name == "evoc" else name
+        "embcli.core.optional.find_spec", lambda name: None if name == "evoc" else name
     )
     with pytest.raises(ModelError, match="EVōC") as caught:
         evoc(caps()[0])
