@@ -135,7 +135,7 @@ def test_levels_are_clusterings_of_their_own(run, stored):
 def test_records_that_come_later_are_assigned_on_request(run, stored):
     run("cluster", "-k", "3")
     numbers = {row["id"]: row["cluster"] for row in run("clusters", "members").rows}
-    records, vectors = texts_and_vectors(seed=0)
+    _, vectors = texts_and_vectors(seed=0)
     with Store("embcli.db") as store:
         later = [Record(f"new{i}", "new", {}, "y:1") for i in range(3)]
         store.collection("default").add(later, vectors[[0, 20, 40]])
@@ -149,12 +149,12 @@ def test_records_that_come_later_are_assigned_on_request(run, stored):
 
 
 def test_outliers_and_duplicates_are_listed(run, stored):
-    records, vectors = texts_and_vectors()
+    _, vectors = texts_and_vectors()
     with Store("embcli.db") as store:
         odd = Record("odd", "odd", {}, "y:1")
         twin = Record("twin", "twin", {}, "y:2")
-        between = vectors[0] + vectors[20] + vectors[40]
-        store.collection("default").add([odd, twin], np.stack([between, vectors[5]]))
+        away = -vectors[0] - vectors[20] - vectors[40]
+        store.collection("default").add([odd, twin], np.stack([away, vectors[5]]))
     rows = run("cluster", "-k", "3", "--outliers", "--top", "5").rows
     assert rows[0]["id"] == "odd"
     assert rows[0]["kind"] == "outlier"

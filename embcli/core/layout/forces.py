@@ -1,5 +1,6 @@
 """The moves of UMAP, compiled by Numba; to be imported inside functions only."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -24,8 +25,7 @@ def _mixed(state: Any) -> Any:
     return state ^ (state >> np.uint64(31))
 
 
-@numba.njit(parallel=True, fastmath=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def move(
+def _move(
     moving: NDArray[np.float32],
     fixed: NDArray[np.float32],
     starts: NDArray[np.int64],
@@ -77,3 +77,17 @@ def move(
                     push = 2 * b / ((np.float32(0.001) + square) * (a * square**b + 1))
                     for axis in range(dim):
                         here[axis] += step * _clipped(push * (here[axis] - other[axis]))
+
+
+def _compiled(function: Callable[..., None]) -> Callable[..., None]:
+    """Compile a function, and keep what comes out for later processes where there is a place."""
+    options = {"parallel": True, "fastmath": True}
+    try:
+        kept: Callable[..., None] = numba.njit(function, cache=True, **options)
+        return kept
+    except RuntimeError:  # no folder that can be written
+        compiled: Callable[..., None] = numba.njit(function, **options)
+        return compiled
+
+
+move = _compiled(_move)
