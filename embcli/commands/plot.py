@@ -199,7 +199,7 @@ def command(
         raise UsageError("--report is of a map")
     if out is not None:
         _check(out, kind, dims, force)
-    with ExitStack() as stack, output.progress("steps") as advance:
+    with ExitStack() as stack:
         subjects = [
             stack.enter_context(
                 open_subject(db, each, where=where, sample=sample, seed=seed, note=output.note)
@@ -207,31 +207,34 @@ def command(
             for each in names
         ]
         subject = subjects[0]
-        if kind in ("map", "compare"):
-            laid = [
-                laid_out(each, plan, name, fresh=fresh, note=output.note, advance=advance)
-                for each in subjects
-            ]
-            if out is None:
-                _show(output, subject, laid[0], look, report=report)
-            elif kind == "map":
-                plot.draw_map(subject, laid[0], out, plan, look, output.note)
-            else:
-                plot.draw_comparison(subjects, laid, out, look, output.note)
+        if kind not in ("similarity", "scree"):
+            plot.colouring(subject, color)  # before a layout that takes time
+        laid, measured = [], []
+        with output.progress("steps") as advance:
+            if kind in ("map", "compare"):
+                laid = [
+                    laid_out(each, plan, name, fresh=fresh, note=output.note, advance=advance)
+                    for each in subjects
+                ]
             if report:
-                rows = plot.reported(subject, laid[0], seed, output.note, advance)
-                output.rows(rows, MEASURES, id="measure")
-        elif out is not None:
-            if kind == "similarity":
-                plot.draw_similarity(subject, out, look, output.note)
-            elif kind == "dendrogram":
-                plot.draw_dendrogram(subject, out, look, output.note)
-            elif kind == "graph":
-                plot.draw_graph(subject, out, neighbours or 5, look, seed, output.note)
-            elif kind == "scree":
-                plot.draw_scree(subject, out, look, output.note)
-            else:
-                plot.draw_silhouette(subject, out, look, output.note)
+                measured = plot.reported(subject, laid[0], seed, output.note, advance)
+        if out is None:
+            _show(output, subject, laid[0], look, report=report)
+        else:
+            draw = {
+                "map": lambda: plot.draw_map(subject, laid[0], out, plan, look, output.note),
+                "compare": lambda: plot.draw_comparison(subjects, laid, out, look, output.note),
+                "similarity": lambda: plot.draw_similarity(subject, out, look, output.note),
+                "dendrogram": lambda: plot.draw_dendrogram(subject, out, look, output.note),
+                "graph": lambda: plot.draw_graph(
+                    subject, out, neighbours or 5, look, seed, output.note
+                ),
+                "scree": lambda: plot.draw_scree(subject, out, look, output.note),
+                "silhouette": lambda: plot.draw_silhouette(subject, out, look, output.note),
+            }
+            draw[kind]()
+        if report:
+            output.rows(measured, MEASURES, id="measure")
     if out is not None:
         output.summary(f"{counted(len(subject), 'record')} → {out}")
 
@@ -263,11 +266,14 @@ def _show(output: Output, subject: "Subject", laid: "Laid", look: "Look", *, rep
     colour = colouring(subject, look.color)
     groups = None if colour is None else colour.groups
     size = shutil.get_terminal_size()
-    for line in terminal_map(
+    lines = terminal_map(
         laid.coordinates[:, :2],
         groups,
         width=min(size.columns, 100),
-        height=min(size.lines - 4, 30),
-    ):
+        height=min(max(size.lines - 4, 8), 30),
+        colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        unicode="utf" in (sys.stdout.encoding or "").lower(),
+    )
+    for line in lines:
         sys.stdout.write(f"{line}\n")
     output.note("--out FILE.png or FILE.html draws it into a file")

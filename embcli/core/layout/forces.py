@@ -81,13 +81,12 @@ def _move(
 
 def _compiled(function: Callable[..., None]) -> Callable[..., None]:
     """Compile a function, and keep what comes out for later processes where there is a place."""
-    options = {"parallel": True, "fastmath": True}
+    compiled: Callable[..., None]
     try:
-        kept: Callable[..., None] = numba.njit(function, cache=True, **options)
-        return kept
+        compiled = numba.njit(function, parallel=True, fastmath=True, cache=True)
     except RuntimeError:  # no folder that can be written
-        compiled: Callable[..., None] = numba.njit(function, **options)
-        return compiled
+        compiled = numba.njit(function, parallel=True, fastmath=True)
+    return compiled
 
 
 move = _compiled(_move)
