@@ -13,7 +13,7 @@
     if (column.numbers) column.numbers = new Float64Array(bytes(column.numbers));
     else column.codes = new Int32Array(bytes(column.codes));
   }
-  const LISTED = 200, REACH = 14, SHOWN = 300;
+  const LISTED = 200, REACH = 14, SHOWN = 300, LONG_ID = 24;
 
   const [view] = [...(await Bokeh.embed.embed_item(JSON.parse($("plot").textContent), "map"))];
   const plot = view.model;
@@ -124,7 +124,10 @@
     if (!active) return;
     const rows = active.slice(0, LISTED).map((row) => {
       const item = document.createElement("li"), button = document.createElement("button");
-      button.append(spanned("id", ids[row]), texts[row].slice(0, SHOWN));
+      // Ids that are paths differ at their ends.
+      const id = ids[row].length > LONG_ID ? `…${ids[row].slice(1 - LONG_ID)}` : ids[row];
+      button.append(spanned("id", id), texts[row].slice(0, SHOWN));
+      button.title = ids[row];
       button.addEventListener("click", () => goTo(row));
       item.append(button);
       return item;
