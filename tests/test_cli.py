@@ -98,6 +98,10 @@ def test_every_example_runs(run, stored, path, request):
         assert run("debias", "fit", "--name", "fair", "--spec", "gender").code == 0
     if path == ("debias", "report"):
         assert run("debias", "apply", "fair", "--to", "unbiased").code == 0
+    if path[0] == "clusters":
+        assert run("cluster", "-k", "4", "--name", "topics").code == 0
+    if path[0] == "layouts":
+        assert run("plot").code == 0
     if path == ("whiten", "apply"):
         assert run("whiten", "fit", "--name", "white").code == 0
     words = shlex.split(EXAMPLES[path])
