@@ -181,7 +181,7 @@ def command(
         typer.Option(
             "--neighbours",
             min=2,
-            help="hdbscan, leiden: of the graph.  [default: 15]",
+            help="hdbscan, leiden: of the graph; 15 by default.",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
@@ -189,7 +189,7 @@ def command(
         float | None,
         typer.Option(
             "--resolution",
-            help="leiden: higher gives more clusters.  [default: 1]",
+            help="leiden: higher gives more clusters; 1 by default.",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
@@ -197,7 +197,7 @@ def command(
         Literal["ward", "average", "complete"] | None,
         typer.Option(
             "--linkage",
-            help="agglomerative: what is nearest.  [default: ward]",
+            help="agglomerative: what is nearest; ward by default.",
             rich_help_panel=OPTIONS,
         ),
     ] = None,
@@ -212,7 +212,7 @@ def command(
     covariance: Annotated[
         Literal["diag", "full", "tied", "spherical"] | None,
         typer.Option(
-            "--covariance", help="gmm: of each component.  [default: tied]", rich_help_panel=OPTIONS
+            "--covariance", help="gmm: of each component; tied by default.", rich_help_panel=OPTIONS
         ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything drawn at random.")] = 0,

@@ -101,14 +101,14 @@ def command(
         float | None,
         typer.Option(
             "--min-dist",
-            help="How near umap and densmap put records.  [default: 0.1]",
+            help="How near umap and densmap put records; 0.1 by default.",
             rich_help_panel=LAYOUT,
         ),
     ] = None,
     perplexity: Annotated[
         float | None,
         typer.Option(
-            "--perplexity", help="How far tsne looks.  [default: 30]", rich_help_panel=LAYOUT
+            "--perplexity", help="How far tsne looks; 30 by default.", rich_help_panel=LAYOUT
         ),
     ] = None,
     name: Annotated[
