@@ -96,7 +96,10 @@ def test_ctrl_c_leaves_nothing_running(tmp_path, jobs):
     wait = f"{{ sleep 60 & echo $! >> {tmp_path}/pids; wait; }}"
     command = f'[ "$EMBCLI_CLUSTER" = 0 ] && echo ok || {wait}'
     program = (
+        "import signal\n"
         "from embcli.pipelines.label_command import Request, ask\n"
+        # Shells start what is in the background with Ctrl-C ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"ask({command!r}, [Request(n, 1, [], []) for n in range(3)], jobs={jobs})\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
