@@ -15,7 +15,6 @@ environment says; EVōC and UMAP compile in a warm-up that is not counted.
 
 import argparse
 import csv
-import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from embcli.core.clustering.kmeans import kmeans
 from embcli.core.clustering.leiden import leiden
 from embcli.core.clustering.mixture import gaussian_mixture
 from embcli.core.cosine import unit32
+from embcli.core.layout.umap import umap_layout
 from embcli.core.neighbours import Neighbours, among_themselves, without_own
 
 NEIGHBOURS, CAPTIONS, CLUSTERS, RESTARTS = 15, 20_000, 100, 3
@@ -164,13 +164,8 @@ def warm_up(vectors: np.ndarray) -> None:
 
 
 def by_umap(vectors: np.ndarray) -> np.ndarray:
-    require("umap", "umap-learn")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from umap import UMAP
-
-        model = UMAP(NEIGHBOURS, n_components=5, min_dist=0, metric="cosine", random_state=0)
-        return model.fit_transform(vectors)
+    found = without_own(among_themselves(vectors, NEIGHBOURS), np.arange(len(vectors)))
+    return umap_layout(vectors, found, dim=5, min_dist=0.0)
 
 
 def components(vectors: np.ndarray) -> np.ndarray:
