@@ -277,3 +277,13 @@ Exact = Annotated[
         show_default=False,
     ),
 ]
+
+Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        min=0,
+        max=2**32 - 1,  # what libraries take
+        help="Of everything drawn at random.",
+    ),
+]

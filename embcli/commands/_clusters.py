@@ -1,7 +1,9 @@
 """Tables of clusters, which several commands show."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from embcli.errors import counted
 from embcli.output import Column, Output, ending, pairs, plain, short
 
 CLUSTERS = (
@@ -45,13 +47,32 @@ _SAID = {
 }
 
 
-def show_measures(output: Output, measures: dict[str, Any]) -> None:
+def cluster_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """Choose columns for clusters: keywords where they are not the names, parents if there are."""
+    named = any(not row["name"].startswith(", ".join(row["keywords"][:2])) for row in rows)
+    leveled = any(row["parent"] is not None for row in rows)
+    keywords = Column("keywords", "keywords", share=3, show=", ".join)
+    return tuple(
+        column
+        for column in (*CLUSTERS[:2], keywords, *CLUSTERS[2:])
+        if (named or column is not keywords) and (leveled or column.key != "parent")
+    )
+
+
+def show_measures(output: Output, measures: Mapping[str, Any]) -> None:
     """Say on one line how good a clustering is."""
-    said = [f"{title} {measures[key]:.4f}" for key, title in _SAID.items() if measures.get(key)]
+    said = [
+        f"{title} {measures[key]:.4f}"
+        for key, title in _SAID.items()
+        if measures.get(key) is not None and (key != "noise" or measures[key])
+    ]
     said += [
-        f"{key} {plain(value)}" for key, value in measures.items() if key.startswith("accuracy, ")
+        f"{key} {plain(value)}"
+        for key, value in measures.items()
+        if key.startswith("accuracy of ") and value is not None
     ]
     if measures.get("label") is not None:
-        said.append(f"against {measures['label']!r} of {measures['labelled']:,} records")
+        records = counted(measures["labelled"], "record")
+        said.append(f"against {measures['label']!r} of {records}")
     if said:
         output.summary(", ".join(said))

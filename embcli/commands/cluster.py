@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from embcli.commands._clusters import CLUSTERS, CURVE, ODD, RECORDS, show_measures
+from embcli.commands._clusters import CURVE, ODD, RECORDS, cluster_columns, show_measures
 from embcli.errors import UsageError, counted
 from embcli.options import (
     COLLECTION,
@@ -15,6 +15,7 @@ from embcli.options import (
     Out,
     OutputFormat,
     Quiet,
+    Seed,
     Where,
 )
 from embcli.output import Output
@@ -215,7 +216,7 @@ def command(
             "--covariance", help="gmm: of each component; tied by default.", rich_help_panel=OPTIONS
         ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything drawn at random.")] = 0,
+    seed: Seed = 0,
     db: Db = DB,
     format: OutputFormat = None,
     out: Out = None,
@@ -254,11 +255,14 @@ def command(
         covariance,
         assign_noise,
         _levels(levels),
+        known,
         seed,
     )
     show = "outliers" if outliers else show
-    if show == "curve" and plan.k is not None:
-        raise UsageError("--show curve is of what was tried to choose -k, which was given")
+    if show == "curve" and (plan.k is not None or method not in ("kmeans", "gmm")):
+        raise UsageError(
+            "--show curve is of what was tried to choose -k, with --method kmeans and gmm"
+        )
     name = name or method
     with (
         output.progress("records") as advance,
@@ -269,7 +273,6 @@ def command(
             plan,
             name,
             label=label,
-            known=known,
             naming=Naming(keywords, label_command, timeout),
             note=output.note,
             advance=advance,
@@ -284,9 +287,11 @@ def command(
         elif show == "outliers":
             rows: list[dict[str, Any]] = report.odd_rows(source, clustering, top, note=output.note)
             output.rows(rows, ODD)
+            if not rows:
+                output.note("there are no outliers and no duplicates")
         else:
             rows = report.cluster_rows(source, source.clusterings.clusters(clustering))
-            output.rows(rows, CLUSTERS, id="cluster")
+            output.rows(rows, cluster_columns(rows), id="cluster")
     show_measures(output, clustering.measures)
     output.summary(
         f"{counted(clustering.measures['clusters'], 'cluster')} of "
@@ -295,9 +300,9 @@ def command(
     )
 
 
-def _levels(text: str | None) -> tuple[int, ...]:
-    from embcli.pipelines.cluster_plan import AUTO, numbers
+def _levels(text: str | None) -> tuple[int, ...] | Literal["auto"]:
+    from embcli.pipelines.cluster_plan import numbers
 
     if text is None:
         return ()
-    return AUTO if text == "auto" else tuple(numbers("--levels", text))
+    return "auto" if text == "auto" else tuple(numbers("--levels", text))

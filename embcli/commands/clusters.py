@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from embcli.commands._clusters import CLUSTERS, ODD, RECORDS, show_measures
+from embcli.commands._clusters import ODD, RECORDS, cluster_columns, show_measures
 from embcli.errors import UsageError, counted
 from embcli.options import COLLECTION, DB, CollectionName, Db, Out, OutputFormat, Quiet, example
-from embcli.output import Column, Output, moment
+from embcli.output import Column, Output, moment, plain
 
 PANEL = "Keep"
 ORDER = 32
@@ -65,7 +65,7 @@ def show(
     out: Out = None,
     quiet: Quiet = False,
 ) -> None:
-    """Show the clusters of a clustering: names, sizes, keywords, the text in the middle."""
+    """Show the clusters of a clustering: names, sizes, cohesion, the text in the middle."""
     from embcli.pipelines.cluster_report import cluster_rows
     from embcli.store import Store
 
@@ -74,7 +74,7 @@ def show(
         source = store.collection(collection)
         clustering = source.clusterings.get(name)
         rows = cluster_rows(source, source.clusterings.clusters(clustering))
-    output.rows(rows, CLUSTERS, id="cluster")
+    output.rows(rows, cluster_columns(rows), id="cluster")
     show_measures(output, clustering.measures)
 
 
@@ -161,6 +161,9 @@ def label(
     """Name a cluster."""
     from embcli.store import Store
 
+    text = plain(text).strip()
+    if not text:
+        raise UsageError("a name is needed")
     with Store.existing(db) as store:
         source = store.collection(collection)
         clustering = source.clusterings.get(name)
@@ -176,7 +179,7 @@ def rename(
     db: Db = DB,
     quiet: Quiet = False,
 ) -> None:
-    """Rename a clustering."""
+    """Rename a clustering, and its coarser levels with it."""
     from embcli.store import Store
 
     with Store.existing(db) as store:
@@ -192,7 +195,7 @@ def rm(
     db: Db = DB,
     quiet: Quiet = False,
 ) -> None:
-    """Delete a clustering. Records stay."""
+    """Delete a clustering and its coarser levels. Records stay."""
     from embcli.store import Store
 
     with Store.existing(db) as store:
@@ -202,7 +205,7 @@ def rm(
             if not (sys.stdin.isatty() and sys.stderr.isatty()):
                 raise UsageError(
                     f"not deleting clusters {name!r} without being asked to",
-                    hint=f"embcli clusters rm {name} --yes",
+                    hint=f"embcli clusters rm {name} -c {collection} -d {db} --yes",
                 )
             if not typer.confirm(f"Delete clusters {name!r}?", err=True):
                 raise UsageError("nothing deleted")

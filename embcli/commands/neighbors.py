@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from embcli.errors import UsageError, counted
-from embcli.options import COLLECTION, DB, CollectionName, Db, OutputFormat, Quiet, Where
+from embcli.options import COLLECTION, DB, CollectionName, Db, OutputFormat, Quiet, Seed, Where
 from embcli.output import Column, Output, short
 
 PANEL = "Work"
@@ -28,8 +28,9 @@ def command(
             "--out",
             "-o",
             metavar="FILE.npz",
-            help="NumPy arrays: ids, neighbours (rows of ids, shape (n, k)) and cosines. Without, "
-            "a row for every record and neighbour is written to standard output.",
+            help="NumPy arrays: ids, neighbours (rows of ids, shape (n, k)), cosines, and recall, "
+            "NaN where neighbours are exact. Without, a row for every record and neighbour is "
+            "written to standard output.",
         ),
     ] = None,
     k: Annotated[int, typer.Option("--top", "-k", min=1, help="Neighbours of a record.")] = 15,
@@ -37,14 +38,14 @@ def command(
         bool | None,
         typer.Option(
             "--exact/--approximate",
-            help="Compare every record with every other, or find most neighbours by descent; by "
-            "default exact where that takes about a minute.",
+            help="Compare every record with every other, or with those of near cells, which finds "
+            "most neighbours; by default exact where that takes about a minute.",
             show_default=False,
         ),
     ] = None,
     where: Where = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the descent.")] = 0,
+    seed: Seed = 0,
     db: Db = DB,
     collection: CollectionName = COLLECTION,
     format: OutputFormat = None,

@@ -11,7 +11,7 @@ import typer
 
 from embcli.config import DEFAULT_COLLECTION
 from embcli.errors import UsageError, counted
-from embcli.options import DB, Db, Format, OutputFormat, Quiet, Where, complete_collection
+from embcli.options import DB, Db, Format, OutputFormat, Quiet, Seed, Where, complete_collection
 from embcli.output import Column, Output, short
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def command(
         bool, typer.Option("--dark", help="Light on dark.", rich_help_panel=LOOK)
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything drawn at random.")] = 0,
+    seed: Seed = 0,
     db: Db = DB,
     format: OutputFormat = None,
     quiet: Quiet = False,

@@ -1,5 +1,6 @@
 """Clustering a collection: found, described, compared with classes, and kept."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from embcli.core.clustering.agglomerative import MOST
 from embcli.core.clustering.agreement import agreement
 from embcli.core.clustering.choice import mean_silhouette
 from embcli.core.clustering.clusters import NOISE, Clusters, by_size
@@ -16,11 +18,12 @@ from embcli.core.clustering.hierarchy import coarse_counts, coarser
 from embcli.core.clustering.keywords import Keyword, keywords, labels_of
 from embcli.core.neighbours import Neighbours
 from embcli.errors import InputError, UsageError, counted
-from embcli.pipelines.cluster_plan import AUTO, Plan
+from embcli.pipelines.cluster_plan import Plan
 from embcli.pipelines.label_command import Request, ask
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.subject import Subject, neighbours_of
 from embcli.store import Cluster, Collection, Found, Members, Store
+from embcli.store.names import check_word
 
 Row = dict[str, Any]
 Ints = NDArray[np.int64]
@@ -80,7 +83,6 @@ def cluster(
     name: str,
     *,
     label: str | None = None,
-    known: str | None = None,
     naming: Naming | None = None,
     note: Note = lambda message: None,
     advance: Advance = lambda done, total, count: None,
@@ -95,9 +97,6 @@ def cluster(
         What to call the clustering; one of that name is replaced.
     label : str, optional
         A field of the metadata: classes that clusters are compared with.
-    known : str, optional
-        A field that some records have: their classes, which stay together, while new clusters
-        are found beside them.
     naming : Naming, optional
     note, advance : callable
 
@@ -105,53 +104,93 @@ def cluster(
     ------
     ModelError
         A package that the method takes is not installed.
+    UsageError
+        The name cannot be one, or is needed for what the records are filtered by; the command is
+        blank; or there are too many records for the linkage.
     InputError
         The vectors cannot be clustered so.
     """
     naming = naming or Naming()
+    _check(subject, plan, name, naming)
     classes = None if label is None else subject.classes(label)
     curve: list[Row] = []
     fixed: dict[int, str] = {}
     measures: dict[str, Any] = {}
-    if known is None:
+    if plan.known is None:
         clusters, curve = _found(subject, plan, note, advance)
     else:
-        clusters, curve, measures, fixed = _discovered(subject, plan, known, classes, advance)
+        clusters, curve, measures, fixed = _discovered(subject, plan, plan.known, classes, advance)
     if not clusters.count:
         raise InputError(
             f"no cluster: all {len(subject):,} records are noise",
             hint="a smaller --min-size, or another --method",
         )
     measures = {**_measured(subject, clusters, label, classes), **measures}
-    arguments = {**plan.arguments, **subject.chosen, "known": known, **clusters.details}
+    arguments = {**plan.arguments, **subject.chosen, **clusters.details}
     described = _described(subject, clusters.labels, naming, fixed, note, advance)
-    if plan.levels == AUTO:
-        coarse = clusters.levels or coarser(
-            subject.unit, clusters.labels, coarse_counts(clusters.count)
-        )
-    else:
-        coarse = coarser(subject.unit, clusters.labels, plan.levels)
     levels = [
         _level(subject, labels, name, plan.method, arguments, naming.top)
-        for labels in sorted(coarse, key=lambda labels: -int(labels.max()))
+        for labels in _coarser(subject, plan, clusters, note)
     ]
+    finest = [clusters.labels, *(level.members.clusters for level in levels)]
     if levels:
-        described = _with_parents(described, clusters.labels, levels[0].members.clusters)
+        described = _with_parents(described, *finest[:2])
     for place in range(1, len(levels)):
-        finer, above = levels[place - 1], levels[place].members.clusters
-        parents = _with_parents(list(finer.clusters), finer.members.clusters, above)
-        levels[place - 1] = replace(finer, clusters=parents)
+        parents = _with_parents(levels[place - 1].clusters, *finest[place : place + 2])
+        levels[place - 1] = replace(levels[place - 1], clusters=parents)
     members = Members(subject.keys, clusters.labels, clusters.strengths)
     base = Found(name, plan.method, arguments, measures, described, members)
     with_run = {"collection": subject.side.name, "name": name, **arguments}
 
     def keep(store: Store, source: Collection) -> None:
         with store.run("cluster", source.name, with_run) as counts:
-            source.clusterings.add(*levels[::-1], base)
+            source.clusterings.add(base, levels)
             counts |= {"records": len(subject), "clusters": clusters.count}
 
     subject.write(keep)
     return Result(clusters, described, measures, curve, levels)
+
+
+def _check(subject: Subject, plan: Plan, name: str, naming: Naming) -> None:
+    """Refuse what could not be kept, before it is made."""
+    check_word(name, "clusters")
+    where = subject.chosen.get("where", "")
+    if name in subject.collection.clusterings.by_name() and re.search(r"\bcluster\b", where):
+        raise UsageError(
+            f"clusters {name!r} are there, and the records are filtered by clusters",
+            hint="another --name",
+        )
+    if naming.command is not None and not naming.command.strip():
+        raise UsageError("the command that names clusters is blank")
+    linkage = plan.or_default("linkage")
+    if plan.method == "agglomerative" and linkage != "ward" and len(subject) > MOST:
+        raise UsageError(f"above {MOST:,} records --linkage is ward, not {linkage}")
+    if plan.levels != "auto":
+        clusterings = subject.collection.clusterings
+        there = {each.name: each for each in clusterings.all()}
+        own = [each.name for each in clusterings.levels(there[name])] if name in there else []
+        for count in plan.levels:
+            level = f"{name}-{count}"
+            if level in there and level not in own:
+                raise UsageError(
+                    f"collection {subject.side.name!r} has clusters {level!r} already",
+                    hint="another --name",
+                )
+
+
+def _coarser(subject: Subject, plan: Plan, clusters: Clusters, note: Note) -> list[Ints]:
+    """Give coarser labels, the finest first."""
+    if plan.levels == "auto":
+        found = clusters.levels or coarser(
+            subject.unit, clusters.labels, coarse_counts(clusters.count)
+        )
+    else:
+        counts = sorted({count for count in plan.levels if count < clusters.count}, reverse=True)
+        if len(counts) < len(set(plan.levels)):
+            note(f"--levels: there are {clusters.count} clusters, and levels have fewer")
+        found = coarser(subject.unit, clusters.labels, counts)
+    by_count = {int(labels.max(initial=NOISE)) + 1: labels for labels in found}
+    return [by_count[count] for count in sorted(by_count, reverse=True) if count > 0]
 
 
 def _found(
@@ -169,15 +208,9 @@ def _found(
         _check_count(k, len(subject))
         if plan.method == "kmeans":
             return kmeans(vectors, k, seed=seed, advance=advance), curve
-        options = {} if plan.dims is None else {"dims": plan.dims}
-        return (
-            gaussian_mixture(
-                vectors, k, covariance=plan.or_default("covariance"), seed=seed, **options
-            ),
-            curve,
-        )
+        return gaussian_mixture(vectors, k, seed=seed, **_mixture_options(plan)), curve
     if plan.method == "agglomerative":
-        from embcli.core.clustering.agglomerative import MOST, agglomerative
+        from embcli.core.clustering.agglomerative import agglomerative
 
         if k is not None:
             _check_count(k, len(subject))
@@ -219,10 +252,21 @@ def _chosen(subject: Subject, plan: Plan, note: Note, advance: Advance) -> tuple
     method: Literal["kmeans", "gmm"] = "gmm" if plan.method == "gmm" else "kmeans"
     criterion = plan.criterion or "silhouette"
     choice = choose_k(
-        subject.unit, method=method, criterion=criterion, seed=plan.seed, advance=advance
+        subject.unit,
+        method=method,
+        criterion=criterion,
+        seed=plan.seed,
+        options=_mixture_options(plan) if method == "gmm" else {},
+        advance=advance,
     )
-    note(f"{counted(choice.k, 'cluster')}, chosen by {criterion}; --show curve shows the others")
+    most = "the most that were tried" if choice.k == choice.curve[-1]["k"] else "chosen"
+    note(f"{counted(choice.k, 'cluster')}, {most} by {criterion}; --show curve shows the others")
     return choice.k, [{**row, "chosen": row["k"] == choice.k} for row in choice.curve]
+
+
+def _mixture_options(plan: Plan) -> dict[str, Any]:
+    options = {} if plan.dims is None else {"dims": plan.dims}
+    return {"covariance": plan.or_default("covariance"), **options}
 
 
 def _check_count(k: int, n: int) -> None:
@@ -241,8 +285,6 @@ def _discovered(
     """Find new clusters beside known classes; give the names of these by number, too."""
     from embcli.core.clustering.discovery import discover, discovery_accuracy
 
-    if plan.method not in ("kmeans", "gmm"):
-        raise UsageError(f"--known goes with --method kmeans and gmm, not with {plan.method}")
     classes = subject.classes(field)
     names = sorted({name for name in classes if name is not None})
     method: Literal["kmeans", "gmm"] = "gmm" if plan.method == "gmm" else "kmeans"
@@ -263,7 +305,7 @@ def _discovered(
             accuracy = discovery_accuracy(
                 found.clusters.labels[there], numbers[there], old, labelled[there] >= 0
             )
-            measures |= {f"accuracy, {of}": value for of, value in accuracy._asdict().items()}
+            measures |= {f"accuracy of {of}": value for of, value in accuracy._asdict().items()}
     curve = [{"k": k, "value": value, "chosen": k == found.k} for k, value in found.curve]
     fixed = {int(cluster): names[place] for place, cluster in enumerate(found.known)}
     return found.clusters, curve, measures, fixed
@@ -305,9 +347,17 @@ def _described(
     centres = medoids(subject.unit, labels)
     sizes = np.bincount(labels[labels >= 0])
     if naming.command is not None:
-        requests = _requests(subject, labels, words, centres)
+        # Known classes have their names.
+        requests = [
+            request
+            for request in _requests(subject, labels, words, centres)
+            if request.number not in fixed
+        ]
         asked = ask(naming.command, requests, timeout=naming.timeout, note=note, advance=advance)
-        names = [answer or name for answer, name in zip(asked, names, strict=True)]
+        for request, answer in zip(requests, asked, strict=True):
+            if answer is not None:
+                taken = answer in names
+                names[request.number] = f"{answer} ({request.number})" if taken else answer
     close = cohesion(subject.unit, labels)
     described = [
         Cluster(
@@ -352,8 +402,9 @@ def _level(
 def _with_parents(clusters: Sequence[Cluster], labels: Ints, above: Ints) -> list[Cluster]:
     """Note in which coarser cluster most members of a cluster are."""
 
-    def parent(number: int) -> int:
-        return int(Counter(above[labels == number].tolist()).most_common(1)[0][0])
+    def parent(number: int) -> int | None:
+        most = Counter(above[labels == number].tolist()).most_common(1)[0][0]
+        return None if most == NOISE else int(most)
 
     return [
         each if each.number == NOISE else replace(each, parent=parent(each.number))

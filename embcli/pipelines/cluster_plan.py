@@ -1,13 +1,12 @@
 """How a collection is to be clustered."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from embcli.errors import UsageError
 
-# What the method gives by itself, or a quarter of the clusters each time.
-AUTO = (0,)
 Criterion = Literal["silhouette", "bic", "stability"]
 
 
@@ -74,8 +73,12 @@ class Plan:
     linkage, covariance : str, optional
     assign_noise : bool
         Put noise into the nearest cluster.
-    levels : tuple of int
-        Coarser clusterings of so many clusters; `AUTO` for those that the method gives.
+    levels : tuple of int, or "auto"
+        Coarser clusterings of so many clusters; those that the method gives or, where it gives
+        none, a quarter of the clusters each time.
+    known : str, optional
+        A field that some records have: their classes, which stay together, while new clusters
+        are found beside them.
     seed : int
 
     Raises
@@ -96,7 +99,8 @@ class Plan:
     linkage: str | None = None
     covariance: str | None = None
     assign_noise: bool = False
-    levels: tuple[int, ...] = ()
+    levels: tuple[int, ...] | Literal["auto"] = ()
+    known: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -117,22 +121,31 @@ class Plan:
                 raise UsageError(f"{flag(option)} is at least {low}, not {value}")
         for option in ("resolution", "threshold"):
             value = getattr(self, option)
-            if value is not None and not value > 0:
-                raise UsageError(f"{flag(option)} is above 0, not {value:g}")
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{flag(option)} is a number above 0, not {value:g}")
         if self.method == "agglomerative" and (self.k is None) == (self.threshold is None):
             raise UsageError("method 'agglomerative' takes either -k N or --threshold")
         if self.criterion is not None and self.k is not None:
             raise UsageError("--criterion chooses how many clusters there are, and -k says it")
         if self.method == "kmeans" and self.criterion == "bic":
             raise UsageError("k-means has no likelihood, and so no BIC", hint="--method gmm")
-        if self.levels != AUTO and any(level < 1 for level in self.levels):
-            raise UsageError(f"--levels are numbers of clusters, not {min(self.levels)}")
+        if self.levels != "auto" and any(level < 2 for level in self.levels):
+            raise UsageError(f"--levels are of at least 2 clusters, not {min(self.levels)}")
+        if self.known is not None:
+            self._check_known()
+
+    def _check_known(self) -> None:
+        if self.method not in ("kmeans", "gmm"):
+            raise UsageError(f"--known goes with --method kmeans and gmm, not with {self.method}")
+        for option in ("criterion", "covariance", "dims"):
+            if getattr(self, option) is not None:
+                raise UsageError(f"--known takes no {flag(option)}")
 
     @property
     def given(self) -> dict[str, Any]:
         """What the method is told."""
         options = asdict(self)
-        for name in ("method", "levels", "seed"):
+        for name in ("method", "levels", "known", "seed"):
             del options[name]
         return {name: value for name, value in options.items() if value not in (None, False)}
 
@@ -146,8 +159,8 @@ class Plan:
         """What the clustering is kept with."""
         takes = METHODS[self.method].options
         defaults = {name: value for name, value in _DEFAULTS.items() if name in takes}
-        if self.method == "agglomerative":
-            defaults.pop("neighbours", None)
+        if self.known is not None:
+            defaults = {"known": self.known}
         return {**defaults, **self.given, "seed": self.seed}
 
 

@@ -172,6 +172,8 @@ def assign_new(
 ) -> tuple[Clustering, int]:
     """Put the records that came later into the cluster whose mean is nearest.
 
+    If the clustering is of records that pass a filter, they have to pass it, too.
+
     Returns
     -------
     clustering : Clustering
@@ -183,25 +185,32 @@ def assign_new(
     NothingFoundError
         There is no such clustering.
     """
+    from embcli.core.clustering.centres import assign, margins, means
+
     with Store.existing(db) as store:
         source = store.collection(collection)
-        clustering = source.clusterings.get(name)
         with store.snapshot():
+            clustering = source.clusterings.get(name)
             side = Side.load(source, note)
             members = source.clusterings.members(clustering)
-        new = np.flatnonzero(~np.isin(side.keys, members.keys) & side.vectors.any(axis=1))
-        rows = np.searchsorted(side.keys, members.keys)
+            where = clustering.arguments.get("where")
+            wanted = None if where is None else source.filter(where)
+        later = ~np.isin(side.keys, members.keys) & side.vectors.any(axis=1)
+        if wanted is not None:
+            later &= wanted[side.keys]
+        new = np.flatnonzero(later)
+        inside = members.take(members.clusters >= 0)
+        if not len(inside.keys):
+            raise InputError(f"{clustering.name!r} has no cluster but noise any more")
         if len(new):
-            from embcli.core.clustering.centres import assign, means
-
             vectors = unit32(side.vectors)
-            count = int(members.clusters.max(initial=-1)) + 1
-            if not count:
-                raise InputError(f"{clustering.name!r} has no cluster but noise any more")
-            found = assign(vectors[new], means(vectors[rows], members.clusters, count))
-            strengths = np.clip(found.best, 0, 1).astype(np.float32)
+            rows = np.searchsorted(side.keys, inside.keys)
+            # Of clusters that have lost their members nothing is known any more.
+            numbers, labels = np.unique(inside.clusters, return_inverse=True)
+            found = assign(vectors[new], means(vectors[rows], labels, len(numbers)))
+            strengths = margins(found.best, found.second)
             source.clusterings.assign(
-                clustering, Members(side.keys[new], found.labels.astype(np.int64), strengths)
+                clustering, Members(side.keys[new], numbers[found.labels], strengths)
             )
     return clustering, len(new)
 

@@ -113,7 +113,7 @@ def label_by_field(side: Side, field: str, fewest: int, note: Note) -> Labels:
     """
     values = side.collection.labels(field)
     if not values:
-        there = ", ".join(list(side.collection.field_counts())[:8]) or "none"
+        there = ", ".join(list(side.collection.field_counts(scalar=True))[:8]) or "none"
         raise InputError(
             f"no record of collection {side.name!r} has a field {field!r} that is a text, a "
             f"number, true or false (fields: {there})"

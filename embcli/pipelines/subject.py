@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.cosine import unit32
-from embcli.core.knn import knn_graph
+from embcli.core.knn import AFFORDABLE, knn_graph
 from embcli.errors import EmbcliError, InputError, StoreError, counted
 from embcli.pipelines.pairwise import Advance, Note, announced
 from embcli.pipelines.sides import Side
@@ -19,6 +19,8 @@ from embcli.pipelines.space import without_zeros
 from embcli.store import Collection, Graph, Store
 
 NEIGHBOURS = 15
+# Of each record, in the store: more take more room than time.
+_MOST_KEPT = 100
 _TEXTS_AT_ONCE = 1000
 
 
@@ -80,7 +82,7 @@ class Subject:
         values = self.collection.labels(field)
         found = [values.get(key) for key in self.keys.tolist()]
         if all(value is None for value in found):
-            there = ", ".join(list(self.collection.field_counts())[:8]) or "none"
+            there = ", ".join(list(self.collection.field_counts(scalar=True))[:8]) or "none"
             raise InputError(
                 f"no record of collection {self.side.name!r} has a field {field!r} that is a "
                 f"text, a number, true or false (fields: {there})"
@@ -195,23 +197,32 @@ def neighbours_of(
     """
     k = min(k, len(subject) - 1)
     graphs = subject.collection.graphs
+    if approximate is None:
+        n, dim = subject.unit.shape
+        approximate = float(n) * n * dim > AFFORDABLE
     if subject.state is not None and (kept := graphs.get(k)) is not None:
-        fits = np.array_equal(kept.keys, subject.keys)
-        if fits and not (approximate is False and kept.recall is not None):
+        # Whatever was asked for before, the same command is to give the same.
+        fits = kept.recall is None or (approximate and kept.seed == seed)
+        if fits and np.array_equal(kept.keys, subject.keys):
+            _note_recall(kept, note)
             return kept
     what = f"comparing {len(subject):,} records with each other"
     found = knn_graph(
         subject.unit, k, approximate=approximate, seed=seed, advance=announced(advance, note, what)
     )
-    if found.recall is not None:
-        note(
-            f"neighbours are approximate: {found.recall:.1%} of the nearest of a sample were "
-            "found; --exact compares every record with every other"
-        )
-    graph = Graph(subject.keys, found.neighbours, found.recall)
-    if (state := subject.state) is not None:
+    graph = Graph(subject.keys, found.neighbours, found.recall, seed)
+    _note_recall(graph, note)
+    if (state := subject.state) is not None and k <= _MOST_KEPT:
         subject.write_if_possible(lambda store, source: source.graphs.put(graph, state), note)
     return graph
+
+
+def _note_recall(graph: Graph, note: Note) -> None:
+    if graph.recall is not None:
+        note(
+            f"neighbours are approximate: {graph.recall:.1%} of the nearest of a sample are among "
+            "them; 'embcli neighbors --exact' compares every record with every other"
+        )
 
 
 def _drawn(keys: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.bool_]:

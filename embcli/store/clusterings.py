@@ -1,6 +1,7 @@
 """Clusterings of a collection: which records are in which cluster, and what clusters are like."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.errors import NothingFoundError, UsageError
+from embcli.errors import NothingFoundError, StoreError, UsageError
 from embcli.store.database import Database
 from embcli.store.names import check_word
 
-_COLUMNS = "key, name, method, arguments, measures, created"
+_COLUMNS = "key, name, method, arguments, measures, created, base"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Clustering:
     measures : dict
         What was found out about it.
     created : str
+    base : int or None
+        Key of the clustering that this is a coarser level of.
     """
 
     key: int
@@ -37,6 +40,7 @@ class Clustering:
     arguments: dict[str, Any]
     measures: dict[str, Any]
     created: str
+    base: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Cluster:
         From 0 on; -1 for the records in none.
     name : str
     size : int
-        Records it had when it was made.
+        Records in it.
     medoid : int or None
         Key of its most central record, if that is still there.
     cohesion : float or None
@@ -57,7 +61,8 @@ class Cluster:
     keywords : list of str
         The most telling first.
     parent : int or None
-        Its cluster in the next coarser level, if there is one.
+        The cluster of the next coarser level that most of its records are in; None if there is no
+        such level, or they are noise there.
     """
 
     number: int
@@ -119,15 +124,28 @@ class Clusterings:
         self._name = name
 
     def all(self) -> list[Clustering]:
-        """List them, the oldest first."""
+        """List them, the oldest first, coarser levels after what they are levels of."""
         rows = self._db.all(
-            f"SELECT {_COLUMNS} FROM clusterings WHERE collection = ? ORDER BY key",
+            f"SELECT {_COLUMNS} FROM clusterings WHERE collection = ? "
+            "ORDER BY coalesce(base, key), key",
             (self._collection,),
         )
         return [_clustering(row) for row in rows]
 
+    def by_name(self) -> dict[str, int]:
+        """Give their keys by name, the last one that is no coarser level at the end."""
+        rows = self._db.all(
+            "SELECT name, key FROM clusterings WHERE collection = ? ORDER BY base IS NULL, key",
+            (self._collection,),
+        )
+        return dict(rows)
+
+    def levels(self, clustering: Clustering) -> list[Clustering]:
+        """List the coarser levels of a clustering, the finest first."""
+        return [each for each in self.all() if each.base == clustering.key]
+
     def get(self, name: str | None = None) -> Clustering:
-        """Find one by name, or the last one.
+        """Find one by name, or the last one that is no coarser level.
 
         Raises
         ------
@@ -136,7 +154,7 @@ class Clusterings:
         """
         found = self.all()
         for clustering in reversed(found):
-            if name in (None, clustering.name):
+            if clustering.name == name or (name is None and clustering.base is None):
                 return clustering
         if not found:
             raise NothingFoundError(
@@ -151,8 +169,10 @@ class Clusterings:
     def clusters(self, clustering: Clustering) -> list[Cluster]:
         """List the clusters by number."""
         rows = self._db.all(
-            "SELECT number, name, size, medoid, cohesion, keywords, parent FROM clusters "
-            "WHERE clustering = ? ORDER BY number",
+            "SELECT number, name, coalesce(n, 0), medoid, cohesion, keywords, parent FROM clusters "
+            "LEFT JOIN (SELECT cluster, count(*) AS n FROM assignments WHERE clustering = ?1 "
+            "GROUP BY cluster) AS sizes ON sizes.cluster = number "
+            "WHERE clustering = ?1 ORDER BY number",
             (clustering.key,),
         )
         return [
@@ -174,38 +194,64 @@ class Clusterings:
             np.array(columns[2], np.float32),
         )
 
-    def add(self, *levels: Found) -> Clustering:
-        """Keep clusterings in the place of those of their names, in one transaction.
+    def add(self, found: Found, levels: Sequence[Found] = ()) -> Clustering:
+        """Keep a clustering in the place of that of its name, in one transaction.
 
         Records that are gone meanwhile are passed over.
 
         Parameters
         ----------
-        *levels : Found
-            The last one becomes the collection's last one.
+        found : Found
+            Becomes the collection's last one.
+        levels : sequence of Found
+            Coarser ones, the finest first, which go with it when it is renamed or deleted.
 
         Raises
         ------
         UsageError
-            One has no possible name.
+            One has no possible name, or that of a clustering that is no level of this one.
         """
-        for found in levels:
-            check_word(found.name, "clusters")
+        for each in (found, *levels):
+            check_word(each.name, "clusters")
         with self._db.transaction():
-            for found in levels:
-                self._add(found)
-        return self.get()
+            self._delete(found.name)
+            taken = self.by_name()
+            for level in levels:
+                if level.name in taken:
+                    raise UsageError(
+                        f"collection {self._name!r} has clusters {level.name!r} already",
+                        hint="another --name",
+                    )
+            base = self._add(found, None)
+            for level in levels:
+                self._add(level, base)
+        return self.get(found.name)
 
     def assign(self, clustering: Clustering, members: Members) -> None:
-        """Put further records into clusters that are there, in one transaction."""
+        """Put further records into clusters that are there, in one transaction.
+
+        Records are put into the clusters above these in coarser levels, too.
+
+        Raises
+        ------
+        StoreError
+            The clustering is gone.
+        """
         with self._db.transaction():
+            if clustering.key not in self.by_name().values():
+                raise StoreError(
+                    f"clusters {clustering.name!r} were deleted or made anew meanwhile",
+                    hint="the same command again",
+                )
             self._assign(clustering.key, members)
-            self._db.execute(
-                "UPDATE clusters SET size = (SELECT count(*) FROM assignments AS a "
-                "WHERE a.clustering = clusters.clustering AND a.cluster = clusters.number) "
-                "WHERE clustering = ?",
-                (clustering.key,),
-            )
+            finer = clustering
+            for level in self.levels(clustering):
+                parents = {each.number: each.parent for each in self.clusters(finer)}
+                above = [parents.get(number) for number in members.clusters.tolist()]
+                numbers = np.array([-1 if each is None else each for each in above], np.int64)
+                members = members._replace(clusters=numbers)
+                self._assign(level.key, members)
+                finer = level
 
     def name_clusters(self, clustering: Clustering, names: Mapping[int, str]) -> None:
         """Give clusters other names, in one transaction.
@@ -225,7 +271,7 @@ class Clusterings:
                     raise NothingFoundError(f"{clustering.name!r} has no cluster {number}")
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a clustering.
+        """Rename a clustering, and its coarser levels with it.
 
         Raises
         ------
@@ -237,12 +283,17 @@ class Clusterings:
         check_word(new, "clusters")
         with self._db.transaction():
             found = self.get(old)
-            if any(each.name == new for each in self.all()):
-                raise UsageError(f"collection {self._name!r} has clusters {new!r} already")
-            self._db.execute("UPDATE clusterings SET name = ? WHERE key = ?", (new, found.key))
+            renamed = {found.key: new}
+            for level in self.levels(found):
+                renamed[level.key] = f"{new}{level.name.removeprefix(old)}"
+            for name in renamed.values():
+                if name in self.by_name():
+                    raise UsageError(f"collection {self._name!r} has clusters {name!r} already")
+            for key, name in renamed.items():
+                self._db.execute("UPDATE clusterings SET name = ? WHERE key = ?", (name, key))
 
     def remove(self, name: str) -> None:
-        """Delete a clustering.
+        """Delete a clustering and its coarser levels.
 
         Raises
         ------
@@ -257,30 +308,29 @@ class Clusterings:
         for clustering in self.all():
             self._delete(clustering.name)
 
-    def _add(self, found: Found) -> None:
-        self._delete(found.name)
+    def _add(self, found: Found, base: int | None) -> int:
         key = self._db.execute(
-            "INSERT INTO clusterings (collection, name, method, arguments, measures, created) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO clusterings (collection, name, method, arguments, measures, created, "
+            "base) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
-                self._collection, found.name, found.method, json.dumps(dict(found.arguments)),
-                json.dumps(dict(found.measures)),
-                datetime.now(UTC).isoformat(timespec="milliseconds"),
+                self._collection, found.name, found.method, _json(found.arguments),
+                _json(found.measures), datetime.now(UTC).isoformat(timespec="milliseconds"), base,
             ),
         ).lastrowid  # fmt: skip
         assert key is not None
         self._assign(key, found.members)
         self._db.executemany(
-            "INSERT INTO clusters (clustering, number, name, size, medoid, cohesion, keywords, "
-            "parent) VALUES (?, ?, ?, ?, (SELECT key FROM records WHERE key = ?), ?, ?, ?)",
+            "INSERT INTO clusters (clustering, number, name, medoid, cohesion, keywords, parent) "
+            "VALUES (?, ?, ?, (SELECT key FROM records WHERE key = ?), ?, ?, ?)",
             (
                 (
-                    key, each.number, each.name, each.size, each.medoid, each.cohesion,
+                    key, each.number, each.name, each.medoid, each.cohesion,
                     json.dumps(each.keywords, ensure_ascii=False), each.parent,
                 )
                 for each in found.clusters
             ),
         )  # fmt: skip
+        return key
 
     def _assign(self, key: int, members: Members) -> None:
         self._db.executemany(
@@ -295,14 +345,13 @@ class Clusterings:
         )
 
     def _delete(self, name: str) -> None:
-        ours = "(SELECT key FROM clusterings WHERE collection = ? AND name = ?)"
-        for table in ("assignments", "clusters"):
-            self._db.execute(
-                f"DELETE FROM {table} WHERE clustering IN {ours}", (self._collection, name)
-            )
-        self._db.execute(
-            "DELETE FROM clusterings WHERE collection = ? AND name = ?", (self._collection, name)
-        )
+        """Delete a clustering with its levels, if it is there."""
+        key = self.by_name().get(name)
+        rows = self._db.all("SELECT key FROM clusterings WHERE key = ?1 OR base = ?1", (key,))
+        for (each,) in rows:
+            self._db.execute("DELETE FROM assignments WHERE clustering = ?", (each,))
+            self._db.execute("DELETE FROM clusters WHERE clustering = ?", (each,))
+            self._db.execute("DELETE FROM clusterings WHERE key = ?", (each,))
 
 
 def names_of(clusters: Iterable[Cluster]) -> dict[int, str]:
@@ -311,5 +360,16 @@ def names_of(clusters: Iterable[Cluster]) -> dict[int, str]:
 
 
 def _clustering(row: tuple[Any, ...]) -> Clustering:
-    key, name, method, arguments, measures, created = row
-    return Clustering(key, name, method, json.loads(arguments), json.loads(measures), created)
+    key, name, method, arguments, measures, created, base = row
+    return Clustering(
+        key, name, method, json.loads(arguments), json.loads(measures), created, base
+    )  # fmt: skip
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    """Write JSON that every reader takes: what is no finite number is null."""
+    plain = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False)

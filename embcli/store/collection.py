@@ -528,7 +528,8 @@ class Collection:
         UsageError
             This is no name of a field.
         """
-        value = parse_field(field, or_column=True).scalar
+        clusterings = self.clusterings.by_name()
+        value = parse_field(field, or_column=True, clusterings=clusterings).scalar
         rows = self._db.all(f"SELECT key, {value} FROM records WHERE collection = ?", (self._key,))
         return {key: _value(value) for key, value in rows if value is not None}
 
@@ -542,7 +543,8 @@ class Collection:
         UsageError
             This is no name of a field.
         """
-        value = parse_field(field, or_column=True).label
+        clusterings = self.clusterings.by_name()
+        value = parse_field(field, or_column=True, clusterings=clusterings).label
         rows = self._db.all(f"SELECT key, {value} FROM records WHERE collection = ?", (self._key,))
         return {key: value for key, value in rows if value is not None and value.strip()}
 
@@ -646,7 +648,7 @@ class Collection:
         wanted : bool array, shape (highest key + 1,)
             ``wanted[key]`` is true where the filter holds.
         """
-        wanted = Filter(self._db, self._key, expression).wanted
+        wanted = Filter(self._db, self._key, expression, self.clusterings.by_name()).wanted
         try:
             return wanted()
         except sqlite3.Error as error:
@@ -655,7 +657,7 @@ class Collection:
 
     def unindexed(self, expression: str) -> list[str]:
         """Name the fields of a filter on which an index would help; see `Store.create_index`."""
-        return Filter(self._db, self._key, expression).missing()
+        return Filter(self._db, self._key, expression, self.clusterings.by_name()).missing()
 
     def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
         """Stream the vectors with their records' keys and their places; see `Segments.scan`."""
@@ -725,7 +727,7 @@ class Collection:
         self, words: Sequence[str], k: int, where: str | None = None
     ) -> list[tuple[str, float]]:
         """Find records by BM25, as (id, score); see `text_index.search`."""
-        condition = None if where is None else compile_where(where)
+        condition = None if where is None else compile_where(where, self.clusterings.by_name())
         return text_index.search(self._db, self._key, words, k, condition)
 
     def score_words(self, words: Sequence[str], ids: Iterable[str]) -> dict[str, float]:
@@ -828,11 +830,12 @@ class Collection:
         )
         return dict(rows)
 
-    def field_counts(self) -> dict[str, int]:
-        """How many records have each metadata field."""
+    def field_counts(self, *, scalar: bool = False) -> dict[str, int]:
+        """How many records have each metadata field; if wanted, as a text, number or boolean."""
+        some = "AND field.type NOT IN ('array', 'object', 'null') " if scalar else ""
         rows = self._db.all(
             "SELECT field.key, count(*) AS n FROM records, json_each(records.meta) AS field "
-            "WHERE collection = ? GROUP BY field.key ORDER BY n DESC, field.key",
+            f"WHERE collection = ? {some}GROUP BY field.key ORDER BY n DESC, field.key",
             (self._key,),
         )
         return dict(rows)

@@ -261,23 +261,10 @@ class Field:
         return Condition(sql, values, self._indexed, parts, opposite, narrow)
 
 
-def cluster_sql(names: Sequence[str]) -> str:
-    """Give the number of a record's cluster as SQL.
-
-    Parameters
-    ----------
-    names : sequence of str
-        As it is written: "cluster", and the name of a clustering if it is not the last one. Where
-        there is none such it is the metadata field.
-    """
-    which = "WHERE collection = records.collection"
-    if len(names) > 1:
-        which += f" AND name = {_quoted(names[1])}"
-    clustering = f"(SELECT max(key) FROM clusterings {which})"
-    return (
-        f"(CASE WHEN {clustering} IS NULL THEN {Field(names).scalar} ELSE (SELECT cluster FROM "
-        f"assignments WHERE clustering = {clustering} AND record = records.key) END)"
-    )
+def cluster_sql(clustering: int) -> str:
+    """Give the number of a record's cluster in the clustering of this key, as SQL."""
+    which = f"clustering = {clustering} AND record = records.key"
+    return f"(SELECT cluster FROM assignments WHERE {which})"
 
 
 def field_at(path: str) -> Field:

@@ -5,7 +5,7 @@ With one, each condition on the field is a stretch of the index, and what it fin
 arrays; conditions on other fields are then evaluated only on the records that are left.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Filter:
         Key of the collection.
     expression : str
         See `embcli.store.where`.
+    clusterings : mapping from str to int
+        Of the collection.
 
     Raises
     ------
@@ -39,10 +41,12 @@ class Filter:
         The expression cannot be read.
     """
 
-    def __init__(self, db: Database, collection: int, expression: str) -> None:
+    def __init__(
+        self, db: Database, collection: int, expression: str, clusterings: Mapping[str, int]
+    ) -> None:
         self._db = db
         self._collection = collection
-        self._node = parse_where(expression)
+        self._node = parse_where(expression, clusterings)
         self._indexes = indexes(db)
         self._size = int(db.value("SELECT max(key) FROM records") or 0) + 1
 

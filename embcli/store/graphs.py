@@ -29,11 +29,14 @@ class Graph(NamedTuple):
         Of every record, as places in `keys`; the record itself is none.
     recall : float or None
         Which share of the true neighbours a sample was found to have; None if all are exact.
+    seed : int
+        Of an approximate one.
     """
 
     keys: NDArray[np.int64]
     near: "Neighbours"
     recall: float | None
+    seed: int = 0
 
 
 class Graphs:
@@ -53,14 +56,14 @@ class Graphs:
     def get(self, k: int) -> Graph | None:
         """Read the graph if it has `k` neighbours a record, or as many as there can be."""
         row = self._db.one(
-            "SELECT k, recall, keys, others, cosines FROM graphs WHERE collection = ?",
+            "SELECT k, recall, seed, keys, others, cosines FROM graphs WHERE collection = ?",
             (self._collection,),
         )
         if row is None:
             return None
         from embcli.core.neighbours import Neighbours
 
-        width, recall, keys, others, cosines = row
+        width, recall, seed, keys, others, cosines = row
         found = np.frombuffer(keys, KEY).astype(np.int64)
         if width < min(k, len(found) - 1):
             return None
@@ -69,7 +72,7 @@ class Graphs:
             np.frombuffer(others, _OTHERS).reshape(shape)[:, :k].astype(np.int64),
             np.frombuffer(cosines, _COSINES).reshape(shape)[:, :k].astype(np.float32),
         )
-        return Graph(found, near, recall)
+        return Graph(found, near, recall, seed)
 
     def state(self) -> str:
         """Give what is the same as long as the vectors are."""
@@ -106,10 +109,10 @@ class Graphs:
                 return False
             self._db.execute("DELETE FROM graphs WHERE collection = ?", (self._collection,))
             self._db.execute(
-                "INSERT INTO graphs (collection, k, recall, keys, others, cosines, created) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO graphs (collection, k, recall, seed, keys, others, cosines, created) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    self._collection, others.shape[1], graph.recall,
+                    self._collection, others.shape[1], graph.recall, graph.seed,
                     np.ascontiguousarray(graph.keys, KEY).tobytes(), others.tobytes(),
                     np.ascontiguousarray(graph.near.cosines, _COSINES).tobytes(),
                     datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -214,10 +214,11 @@ def step_7_clusters_and_layouts(db: Database) -> None:
             "arguments": str,
             "measures": str,
             "created": str,
+            "base": int,
         },
         pk="key",
         not_null={"collection", "name", "method", "arguments", "measures", "created"},
-        foreign_keys=[("collection", "collections", "key")],
+        foreign_keys=[("collection", "collections", "key"), ("base", "clusterings", "key")],
     )
     db.table("clusterings").create_index(["collection", "name"], unique=True)
     db.execute(
@@ -226,7 +227,6 @@ def step_7_clusters_and_layouts(db: Database) -> None:
             clustering INTEGER NOT NULL REFERENCES clusterings(key),
             number INTEGER NOT NULL,
             name TEXT NOT NULL,
-            size INTEGER NOT NULL,
             medoid INTEGER REFERENCES records(key),
             cohesion REAL,
             keywords TEXT NOT NULL,
@@ -284,6 +284,7 @@ def step_7_clusters_and_layouts(db: Database) -> None:
             "collection": int,
             "k": int,
             "recall": float,
+            "seed": int,
             "keys": bytes,
             "others": bytes,
             "cosines": bytes,

@@ -7,13 +7,13 @@
 Names are metadata fields (``a.b`` reaches into objects, backquotes take any name); ``id``,
 ``text`` and ``source`` are the record's own, ``meta.id`` is the metadata field of that name.
 ``cluster`` is the number of the record's cluster in the last clustering of its collection, -1 in
-none, and ``cluster.NAME`` that in the clustering of this name; where there is no such clustering,
+none, and ``cluster.NAME`` that in the clustering of this name; in a collection without clusterings
 they are metadata, too.
 Every value travels as a bound parameter.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -35,6 +35,7 @@ _TOKEN = re.compile(
 _COLUMNS = {"id": "records.id", "text": "records.text", "source": "records.source"}
 _COMPARISONS = {"==": "=", "<>": "!="} | {s: s for s in ("=", "!=", "<", "<=", ">", ">=")}
 _DEEPEST = 100
+_NONE: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,14 @@ class Chain:
 Node = Condition | Chain
 
 
-def compile_where(expression: str) -> Sql:
+def compile_where(expression: str, clusterings: Mapping[str, int] = _NONE) -> Sql:
     """Compile a filter into a condition on the table ``records``.
 
     Parameters
     ----------
     expression : str
+    clusterings : mapping from str to int
+        The collection's clusterings by name, with their keys, the last one at the end.
 
     Returns
     -------
@@ -81,16 +84,18 @@ def compile_where(expression: str) -> Sql:
     UsageError
         The expression cannot be read; the message shows the place.
     """
-    node = parse_where(expression)
+    node = parse_where(expression, clusterings)
     return node.sql, node.parameters
 
 
-def parse_where(expression: str) -> Node:
+def parse_where(expression: str, clusterings: Mapping[str, int] = _NONE) -> Node:
     """Take a filter apart; see `compile_where`."""
-    return _Parser(expression).parse()
+    return _Parser(expression, clusterings=clusterings).parse()
 
 
-def parse_field(name: str, *, or_column: bool = False) -> Field:
+def parse_field(
+    name: str, *, or_column: bool = False, clusterings: Mapping[str, int] = _NONE
+) -> Field:
     """Read the name of a metadata field as it is written in a filter.
 
     Raises
@@ -98,7 +103,7 @@ def parse_field(name: str, *, or_column: bool = False) -> Field:
     UsageError
         It is no such name, or that of a column where it must not be.
     """
-    return _Parser(name, f"field {name!r}").field(or_column)
+    return _Parser(name, f"field {name!r}", clusterings).field(or_column)
 
 
 def name_of(path: str) -> str:
@@ -116,9 +121,12 @@ def name_of(path: str) -> str:
 class _Parser:
     """Recursive descent: or, and, not, comparison."""
 
-    def __init__(self, expression: str, what: str = "--where") -> None:
+    def __init__(
+        self, expression: str, what: str = "--where", clusterings: Mapping[str, int] = _NONE
+    ) -> None:
         self._text = expression
         self._what = what
+        self._clusterings = clusterings
         self._tokens = self._scan()
         self._at = 0
         self._depth = 0
@@ -246,9 +254,20 @@ class _Parser:
         name = self._next()
         if name in _COLUMNS:
             return Field([], _COLUMNS[name])
-        if name == "cluster" or re.fullmatch(r"cluster\.[^.]+", name):
-            return Field([], cluster_sql(name.split(".")))
+        first, _, which = name.partition(".")
+        if first == "cluster" and self._clusterings:
+            return self._cluster(name, which)
         return Field(name.removeprefix("meta.").split("."))
+
+    def _cluster(self, name: str, which: str) -> Field:
+        which = which or [*self._clusterings][-1]
+        if which not in self._clusterings:
+            raise UsageError(
+                f"{self._what}: no clustering {which!r} (there are: "
+                f"{', '.join(self._clusterings)})",
+                hint=f"of metadata it is: meta.{name}",
+            )
+        return Field([], cluster_sql(self._clusterings[which]))
 
     def _compare(self, field: Field, operator: str) -> Condition:
         return field.compare(operator, self._value())

@@ -129,7 +129,7 @@ def test_levels_are_clusterings_of_their_own(run, stored):
     # The finest is the last one.
     assert run("clusters", "show").rows == result.rows
     assert len(run("cluster", "-k", "8", "--levels", "auto", "-n", "x").rows) == 8
-    assert [row["clusters"] for row in run("clusters", "list").rows][-2:] == [2, 8]
+    assert [row["clusters"] for row in run("clusters", "list").rows][-2:] == [8, 2]
 
 
 def test_records_that_come_later_are_assigned_on_request(run, stored):
@@ -146,6 +146,30 @@ def test_records_that_come_later_are_assigned_on_request(run, stored):
     assert [after[f"new{i}"] for i in range(3)] == [
         numbers[f"{topic}0"] for topic in ("pets", "money", "sea")
     ]
+
+
+def test_only_records_of_the_filter_are_assigned(run, stored):
+    run("cluster", "-k", "2", "--where", 'topic != "sea"', "-n", "part")
+    assert "0 records assigned" in run("clusters", "assign", "part").err
+    assert len(run("clusters", "members", "part").rows) == 40
+    again = run("cluster", "-k", "2", "--where", "cluster = 0", "-n", "part")
+    assert (again.code, "another --name" in again.err) == (2, True)
+
+
+def test_a_mixture_is_chosen_as_it_is_fitted(run, stored):
+    words = ["cluster", "-M", "gmm", "--criterion", "bic", "--covariance", "diag", "--dims", "4"]
+    (chosen,) = [row for row in run(*words, "--show", "curve").rows if row["chosen"]]
+    (row,) = run("clusters", "list").rows
+    assert row["arguments"]["covariance"] == "diag"
+    assert row["arguments"]["bic"] == pytest.approx(chosen["value"])
+
+
+def test_approximate_neighbours_change_no_clusters(run, stored):
+    run("neighbors", "--approximate", "-k", "15", "-q")
+    first = run("cluster", "-M", "leiden", "--show", "records").out
+    with Store("embcli.db") as store:
+        assert store.collection("default").graphs.get(15).recall is None
+    assert run("cluster", "-M", "leiden", "--show", "records").out == first
 
 
 def test_outliers_and_duplicates_are_listed(run, stored):
@@ -180,10 +204,13 @@ def test_new_clusters_beside_known_classes(run, stored):
     result = run("cluster", "--known", "known", "-k", "3", "--label", "topic")
     assert result.code == 0
     assert [row["name"] for row in result.rows[:2]] == ["money", "pets"]
-    assert "accuracy, all 1.0000, accuracy, old 1.0000, accuracy, new 1.0000" in result.err
+    assert "accuracy of all 1.0000, accuracy of old 1.0000, accuracy of new 1.0000" in result.err
     (row,) = run("clusters", "list").rows
     assert row["measures"]["new clusters"] == 1
+    named = run("cluster", "--known", "known", "-k", "3", "--label-command", "echo NAME").rows
+    assert [row["name"] for row in named] == ["money", "pets", "NAME"]
     assert run("cluster", "--known", "known", "-M", "leiden").code == 2
+    assert "takes no --dims" in run("cluster", "--known", "known", "-M", "gmm", "--dims", "3").err
     assert run("cluster", "--known", "nothing").code == 3
 
 
@@ -202,6 +229,11 @@ def test_new_clusters_beside_known_classes(run, stored):
         (["--where", "year > 3000"], 3, "no record of collection 'default' passes --where"),
         (["-c", "other"], 5, "no collection 'other'"),
         (["--criterion", "bic"], 2, "k-means has no likelihood"),
+        (["--levels", "0"], 2, "--levels are of at least 2 clusters"),
+        (["-M", "leiden", "--resolution", "inf"], 2, "--resolution is a number above 0"),
+        (["-M", "leiden", "--show", "curve"], 2, "--show curve"),
+        (["-k", "3", "--label-command", " "], 2, "blank"),
+        (["--seed", "5000000000"], 2, "--seed"),
     ],
 )
 def test_what_cannot_be_is_said_on_one_line_and_nothing_is_kept(run, stored, words, code, message):

@@ -5,7 +5,7 @@ import pytest
 
 from embcli import Recipe, Record, Store
 from embcli.core.neighbours import Neighbours
-from embcli.errors import NothingFoundError, UsageError
+from embcli.errors import NothingFoundError, StoreError, UsageError
 from embcli.store import Cluster, Found, Graph, Members, Points
 
 
@@ -97,14 +97,61 @@ def test_filters_know_the_last_clustering_and_others_by_name(store, collection):
     assert found("cluster.first-one = 0") == ["r4", "r5"]
     assert found("cluster is null") == []
     assert found('meta.cluster = "meta"') == [f"r{i}" for i in range(6)]
-    assert found('cluster.nothing = "x"') == []
+    with pytest.raises(UsageError, match=r"no clustering 'nothing' \(there are: first-one, topics"):
+        collection.filter("cluster.nothing = 1")
     assert set(collection.labels("cluster").values()) == {"0", "1", "-1"}
     assert collection.values("cluster.first-one")[int(np.sort(collection.keys())[0])] == 1
-    with pytest.raises(UsageError, match=r"cluster is no metadata field"):
-        store.create_index("cluster")
     assert store.create_index("meta.cluster")
-    assert [(each.field, each.records) for each in store.indexes()] == [("meta.cluster", 9)]
+    assert [(each.field, each.records) for each in store.indexes()] == [("cluster", 9)]
     assert found("meta.cluster = 'meta' and cluster = 0") == ["r0", "r1"]
+
+
+def test_metadata_named_cluster_is_metadata_where_there_are_no_clusters(store):
+    recipe = Recipe({"model": "made up", "dim": 2, "normalized": False})
+    collection = store.create_collection("c", recipe)
+    meta = {"cluster": {"done": True, "tags": ["x"]}}
+    collection.add([Record("a", "a", meta, "s:1")], np.ones((1, 2), np.float32))
+    for where in ("cluster.done = true", 'cluster.tags contains "x"', 'cluster contains "done"'):
+        assert collection.filter(where).sum() == 1
+    clustered(store, collection, labels=(0,))
+    assert collection.filter("meta.cluster.done = true").sum() == 1
+
+
+def test_levels_go_with_what_they_are_levels_of(store, collection):
+    keys = np.sort(collection.keys())
+    strengths = np.ones(6, np.float32)
+
+    def level(name, labels, parents=()):
+        parents = dict(enumerate(parents))
+        clusters = [
+            Cluster(n, f"{name} {n}", 0, None, None, [], parents.get(n))
+            for n in sorted(set(labels))
+        ]
+        return Found(
+            name, "x", {}, {"nan": np.nan}, clusters, Members(keys, np.array(labels), strengths)
+        )
+
+    fine = level("t", (0, 0, 1, 1, 2, 2), (0, 0, 1))
+    coarse = level("t-2", (0, 0, 0, 0, 1, 1))
+    clusterings = collection.clusterings
+    clusterings.add(level("other", (0, 0, 0, 0, 0, 0)))
+    kept = clusterings.add(fine, [coarse])
+    assert kept.measures == {"nan": None}
+    assert [each.name for each in clusterings.all()] == ["other", "t", "t-2"]
+    assert clusterings.get().name == "t"
+    collection.add([Record("new", "new", {}, "s:2")], np.ones((1, 2), np.float32))
+    key = collection.keys_by_id(["new"])["new"]
+    clusterings.assign(kept, Members(np.array([key]), np.array([2]), np.ones(1, np.float32)))
+    assert clusterings.members(clusterings.get("t-2")).clusters.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    with pytest.raises(UsageError, match="already"):
+        clusterings.add(level("u", (0, 0, 1, 1, 2, 2)), [level("t-2", (0, 0, 0, 0, 1, 1))])
+    assert [each.name for each in clusterings.all()] == ["other", "t", "t-2"]
+    clusterings.rename("t", "s")
+    assert [each.name for each in clusterings.all()] == ["other", "s", "s-2"]
+    clusterings.remove("s")
+    assert [each.name for each in clusterings.all()] == ["other"]
+    with pytest.raises(StoreError, match="made anew"):
+        clusterings.assign(kept, Members(np.array([key]), np.array([0]), np.ones(1, np.float32)))
 
 
 def test_later_records_are_in_no_cluster_until_they_are_assigned(store, collection):

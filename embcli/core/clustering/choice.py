@@ -1,7 +1,9 @@
 """How many clusters there are: by silhouette, by BIC, or by what comes out again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import combinations, pairwise
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from embcli.errors import UsageError
 
 Method = Literal["kmeans", "gmm"]
 Criterion = Literal["silhouette", "bic", "stability"]
+_Way = Callable[..., Clusters]
 SAMPLE = 20_000
 _REPEATS = 4
 # What is as stable as the best, give or take so much.
@@ -59,6 +62,7 @@ def choose_k(
     candidates: Sequence[int] | None = None,
     sample: int = SAMPLE,
     seed: int = 0,
+    options: Mapping[str, Any] = MappingProxyType({}),
     advance: Advance = lambda done, total, count: None,
 ) -> Choice:
     """Cluster with several k, and take the one that does best.
@@ -79,6 +83,8 @@ def choose_k(
     sample : int
         So many vectors are looked at, at most.
     seed : int
+    options : mapping
+        What else the method is told.
     advance : callable
         Told how many candidates are done, of how many, and the k of the last.
 
@@ -120,11 +126,12 @@ def choose_k(
     if not grid:
         raise UsageError(f"no candidate is from 2 to {n - 1:,}, less than there are vectors")
     better = "low" if criterion == "bic" else "high"
+    cluster: _Way = partial(gaussian_mixture if method == "gmm" else kmeans, **options)
     curve: dict[int, tuple[float, int]] = {}
 
     def look(several: Sequence[int], total: int) -> int:
         for k in several:
-            curve[k] = _value(some, k, method, criterion, seed)
+            curve[k] = _value(some, k, cluster, criterion, seed)
             advance(len(curve), total, k)
         return _best({k: value for k, (value, _) in curve.items()}, criterion)
 
@@ -166,21 +173,14 @@ def _around(best: int, grid: Sequence[int]) -> list[int]:
 
 
 def _value(
-    vectors: Floats32, k: int, method: Method, criterion: Criterion, seed: int
+    vectors: Floats32, k: int, cluster: _Way, criterion: Criterion, seed: int
 ) -> tuple[float, int]:
-    cluster = _cluster(method)
     if criterion == "stability":
         return _stability(vectors, k, cluster, seed)
-    clusters = cluster(vectors, k, seed)
+    clusters = cluster(vectors, k, seed=seed)
     if criterion == "bic":
         return clusters.details.get("bic", float("inf")), clusters.count
     return mean_silhouette(vectors, clusters.labels), clusters.count
-
-
-def _cluster(method: Method) -> Callable[[Floats32, int, int], Clusters]:
-    if method == "gmm":
-        return lambda vectors, k, seed: gaussian_mixture(vectors, k, seed=seed)
-    return lambda vectors, k, seed: kmeans(vectors, k, seed=seed)
 
 
 def mean_silhouette(vectors: Floats32, labels: Ints) -> float:
@@ -201,9 +201,7 @@ def mean_silhouette(vectors: Floats32, labels: Ints) -> float:
     return float(found.of_records.sum() / (labels >= 0).sum())
 
 
-def _stability(
-    vectors: Floats32, k: int, cluster: Callable[[Floats32, int, int], Clusters], seed: int
-) -> tuple[float, int]:
+def _stability(vectors: Floats32, k: int, cluster: _Way, seed: int) -> tuple[float, int]:
     from sklearn.metrics import adjusted_rand_score
 
     n = len(vectors)
@@ -211,7 +209,7 @@ def _stability(
     for i in range(_REPEATS):
         rng = np.random.default_rng([seed, i])
         rows = np.sort(rng.choice(n, max(min(k + 1, n), round(_SHARE * n)), replace=False))
-        found = cluster(vectors[rows], k, seed)
+        found = cluster(vectors[rows], k, seed=seed)
         counts.append(found.count)
         several.append(assign(vectors, means(vectors[rows], found.labels, found.count)).labels)
     pairs = [adjusted_rand_score(a, b) for a, b in combinations(several, 2)]

@@ -84,17 +84,6 @@ def outliers(vectors: Floats32, labels: Ints) -> Floats32:
     return scores
 
 
-def nearest(vectors: Floats32, labels: Ints) -> Ints:
-    """Find the cluster that is nearest but for the own one, shape (n,); -1 where there is none.
-
-    Parameters are as of `medoids`. Nearest is the greatest cosine to the mean.
-    """
-    k = int(labels.max(initial=-1)) + 1
-    if not k:
-        return np.full(len(vectors), -1)
-    return own_and_next(vectors, labels, means(vectors, labels, k))[2]
-
-
 def _own(vectors: Floats32, labels: Ints) -> tuple[Ints, Floats]:
     """Give the rows that are in clusters, and their exact cosines to the means of these."""
     inside = np.flatnonzero(labels >= 0)

@@ -41,7 +41,7 @@ def leiden(
     clusters : Clusters
         ``strengths`` say which share of the weight of a row's edges stays within its cluster; 1
         for rows without edges, each of which is a cluster by itself. ``details``: modularity (at
-        resolution 1 of the formula), quality (at this one, per weight), resolution, edges, seed.
+        resolution 1 of the formula), resolution, edges, seed.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from embcli.core.clustering.describe import cohesion, medoids, nearest, outliers
+from embcli.core.clustering.describe import cohesion, medoids, outliers
 
 
 def test_medoids_have_the_greatest_mean_cosine_to_the_others(caps):
@@ -40,25 +40,11 @@ def test_a_stray_member_is_an_outlier(caps):
     assert scores[j] < 3.5
 
 
-def test_nearest_is_the_next_mean(caps):
-    vectors, labels = caps((30, 20, 10), width=0.5)
-    labels[3] = -1
-    centres = np.stack([vectors[labels == c].sum(axis=0) for c in range(3)])
-    cosines = vectors @ (centres / np.linalg.norm(centres, axis=1, keepdims=True)).T
-    expected = [
-        max((c for c in range(3) if c != own), key=lambda c: row[c])
-        for row, own in zip(cosines, labels, strict=True)
-    ]
-    assert nearest(vectors, labels).tolist() == expected
-    assert nearest(vectors, np.zeros(60, int)).tolist() == [-1] * 60
-
-
 def test_without_clusters_there_is_nothing_to_describe(caps):
     vectors, _ = caps()
     noise = np.full(len(vectors), -1)
     assert len(medoids(vectors, noise)) == len(cohesion(vectors, noise)) == 0
     assert not outliers(vectors, noise).any()
-    assert (nearest(vectors, noise) == -1).all()
     alone = np.zeros(1, int)
     assert outliers(vectors[:1], alone).tolist() == [0]
     assert (outliers(np.repeat(vectors[:1], 5, axis=0), np.zeros(5, int)) == 0).all()

@@ -164,7 +164,7 @@ def test_what_cannot_be():
 
 
 def test_without_scikit_learn(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sklearn.cluster", None)
+    monkeypatch.setattr("embcli.core.optional.find_spec", lambda module: None)
     vectors, truth = blobs()
     with pytest.raises(ModelError) as caught:
         discover(vectors, half_known(truth, [0]))
