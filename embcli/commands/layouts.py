@@ -1,6 +1,7 @@
 """`embcli layouts`."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ COLUMNS = (
     Column("name", "layout"),
     Column("method", "method"),
     Column("dims", "dims", right=True),
+    Column("chosen", "of", wrap=True),
     Column("records", "records", right=True, show="{:,}".format),
     Column("placed", "placed later", right=True, show="{:,}".format),
     Column("created", "created (UTC)", show=moment),
@@ -55,6 +57,7 @@ def list_(
                     "name": layout.name,
                     "method": layout.method,
                     "dims": layout.dims,
+                    "chosen": _chosen(layout.arguments),
                     "records": len(points.keys),
                     "placed": int(points.placed.sum()),
                     "created": layout.created,
@@ -64,6 +67,12 @@ def list_(
     output.rows(rows, COLUMNS, id="name")
     if not rows:
         output.note(f"{collection!r} has none yet; try: embcli plot -c {collection}")
+
+
+def _chosen(arguments: Mapping[str, Any]) -> str:
+    sample, where = arguments.get("sample"), arguments.get("where")
+    parts = [f"a sample of {sample:,}"] if sample is not None else []
+    return ", ".join([*parts, *([where] if where is not None else [])])
 
 
 @app.command(epilog=example("embcli layouts show umap -f csv"))

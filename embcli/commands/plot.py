@@ -30,6 +30,19 @@ PLACES = (
     Column("y", "y", right=True, show=short),
     Column("z", "z", right=True, show=short),
 )
+# Which options are of which kinds; those of no kind are of all.
+KINDS = {
+    "method": ("map", "compare"),
+    "dims": ("map",),
+    "neighbours": ("map", "compare", "graph"),
+    "min_dist": ("map", "compare"),
+    "perplexity": ("map", "compare"),
+    "name": ("map", "compare"),
+    "fresh": ("map", "compare"),
+    "report": ("map",),
+    "color": ("map", "compare", "dendrogram", "graph", "silhouette"),
+    "label": ("map",),
+}
 MEASURES = (
     Column("measure", "measure"),
     Column("value", "value", right=True, show=short),
@@ -45,6 +58,7 @@ def complete_method() -> list[str]:
 
 
 def command(
+    ctx: typer.Context,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -188,27 +202,44 @@ def command(
             else f"--kind {kind} takes one collection",
             hint=None,
         )
-    by_graph = kind == "graph"
-    plan = LayoutPlan(method, dims, None if by_graph else neighbours, min_dist, perplexity, seed)
+    for option, kinds in KINDS.items():
+        source = ctx.get_parameter_source(option)
+        if kind not in kinds and source is not None and source.name == "COMMANDLINE":
+            flag = f"--{option.replace('_', '-')}"
+            raise UsageError(f"--kind {kind} takes no {flag} (of {', '.join(kinds)} it is)")
+    of_layout = None if kind == "graph" else neighbours
+    plan = LayoutPlan(method, dims, of_layout, min_dist, perplexity, seed)
     look = plot.Look(color, label, title, dark, force)
     if kind != "map" and out is None:
         raise UsageError(f"--kind {kind} is drawn into a file", hint="--out FILE.png")
-    if kind == "compare" and dims == 3:
-        raise UsageError("--kind compare is of two dimensions")
-    if report and kind != "map":
-        raise UsageError("--report is of a map")
     if out is not None:
         _check(out, kind, dims, force)
     with ExitStack() as stack:
         subjects = [
             stack.enter_context(
-                open_subject(db, each, where=where, sample=sample, seed=seed, note=output.note)
+                open_subject(
+                    db,
+                    each,
+                    where=where,
+                    sample=None if kind == "compare" else sample,
+                    seed=seed,
+                    note=output.note,
+                )
             )
             for each in names
         ]
+        rows = []
+        if kind == "compare":
+            subjects, rows = plot.in_common(subjects, sample, seed)
         subject = subjects[0]
-        if kind not in ("similarity", "scree"):
-            plot.colouring(subject, color)  # before a layout that takes time
+        shown = len(rows[0]) if rows else len(subject)
+        # What cannot be drawn is said before a layout that takes time.
+        if kind in ("map", "silhouette"):
+            plot.colouring(subject, color)
+        elif kind in KINDS["color"]:
+            plot.grouping(subject, color, kind)
+        if out is not None and kind == "map":
+            _check(out, kind, dims, force, len(subject))
         laid, measured = [], []
         with output.progress("steps") as advance:
             if kind in ("map", "compare"):
@@ -223,7 +254,9 @@ def command(
         else:
             draw = {
                 "map": lambda: plot.draw_map(subject, laid[0], out, plan, look, output.note),
-                "compare": lambda: plot.draw_comparison(subjects, laid, out, look, output.note),
+                "compare": lambda: plot.draw_comparison(
+                    subjects, rows, laid, out, look, output.note
+                ),
                 "similarity": lambda: plot.draw_similarity(subject, out, look, output.note),
                 "dendrogram": lambda: plot.draw_dendrogram(subject, out, look, output.note),
                 "graph": lambda: plot.draw_graph(
@@ -235,18 +268,20 @@ def command(
             draw[kind]()
         if report:
             output.rows(measured, MEASURES, id="measure")
+            if not measured:
+                output.note("of fewer than four records nothing is measured")
     if out is not None:
-        output.summary(f"{counted(len(subject), 'record')} → {out}")
+        output.summary(f"{counted(shown, 'record')} → {out}")
 
 
-def _check(out: Path, kind: str, dims: int, force: bool) -> None:
+def _check(out: Path, kind: str, dims: int, force: bool, count: int = 0) -> None:
     """Refuse what could not be written, before anything is computed."""
     if out.suffix.lower() in (".html", ".htm"):
         if kind != "map" or dims == 3:
             raise UsageError("pages are of flat maps", hint="an ending of .png, .svg or .pdf")
         from embcli.viz.page import check_page
 
-        check_page(out, 0, force=force)
+        check_page(out, count, force=force)
         return
     from embcli.viz.figure import check_figure
 
@@ -265,6 +300,8 @@ def _show(output: Output, subject: "Subject", laid: "Laid", look: "Look", *, rep
 
     colour = colouring(subject, look.color)
     groups = None if colour is None else colour.groups
+    if colour is not None and groups is None:
+        output.note(f"{colour.title!r} has numbers, which the terminal does not show")
     size = shutil.get_terminal_size()
     lines = terminal_map(
         laid.coordinates[:, :2],

@@ -5,6 +5,7 @@ import os
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.errors import UsageError
 from embcli.formats.atlas import atlas_command, write_atlas
+from embcli.formats.vectors import require
 from embcli.pipelines.layouts import LayoutPlan, laid_out
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.plot import cluster_columns
@@ -36,6 +37,9 @@ def export_atlas(
     """
     if not os.fspath(path).lower().endswith(".parquet"):
         raise UsageError(f"Embedding Atlas opens .parquet files, not {os.fspath(path)!r}")
+    require("pyarrow", "arrow")
+    if os.path.exists(path) and not force:
+        raise UsageError(f"{path} is there already", hint="--force")
     with open_subject(db, collection, where=where, note=note) as subject:
         laid = laid_out(subject, LayoutPlan(), note=note, advance=advance)
         near = neighbours_of(subject, note=note, advance=advance).near

@@ -15,6 +15,7 @@ from embcli.errors import UsageError, counted
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.subject import NEIGHBOURS, Subject, neighbours_of
 from embcli.store import Layout, Points
+from embcli.store.names import check_word
 
 Floats = NDArray[np.float32]
 
@@ -145,7 +146,7 @@ def laid_out(
     subject : Subject
     plan : LayoutPlan
     name : str, optional
-        Of the layout; by default that of the method, with what the records were chosen by.
+        Of the layout; by default that of the method, with what makes it another than usual.
     fresh : bool
         Lay out anew, even if that was done before.
     note, advance : callable
@@ -154,16 +155,29 @@ def laid_out(
     -------
     laid : Laid
 
+    Raises
+    ------
+    UsageError
+        There is a layout of that name that was made in another way, or it is no possible name.
+
     Notes
     -----
     Where a layout of that name was made in the same way, records that came later are placed in
     it, and those that were there stay where they are.
     """
-    name = name or _name(plan, subject.chosen)
     arguments = {**plan.arguments, **subject.chosen}
     layouts = subject.collection.layouts
+    if name is None:
+        name = _name(plan, subject.chosen)
+    else:
+        check_word(name, "a layout")
     found = layouts.find(name)
-    if found is not None and found.arguments == arguments and not fresh:
+    if found is not None and not fresh:
+        if found.arguments != arguments:
+            raise UsageError(
+                f"layout {name!r} was made in another way ({_differences(found, arguments)})",
+                hint="another --name, or --fresh to replace it",
+            )
         points = layouts.points(found)
         if np.isin(points.keys, subject.keys).sum() >= 3:
             return _added(subject, plan, found, points, note)
@@ -176,11 +190,23 @@ def laid_out(
 
 
 def _name(plan: LayoutPlan, chosen: dict[str, Any]) -> str:
+    """Name a layout by its method and, if it is not the usual one, by all that makes it so."""
     name = plan.method if plan.dims == 2 else f"{plan.method}-3d"
-    if not chosen:
+    usual = LayoutPlan(plan.method, plan.dims).arguments
+    unusual = {**plan.arguments, **chosen}
+    if unusual == usual:
         return name
-    digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(unusual, sort_keys=True).encode()).hexdigest()
     return f"{name}-{digest[:8]}"
+
+
+def _differences(layout: Layout, arguments: dict[str, Any]) -> str:
+    names = [*layout.arguments, *(name for name in arguments if name not in layout.arguments)]
+    return ", ".join(
+        f"{name} {layout.arguments.get(name)}, not {arguments.get(name)}"
+        for name in names
+        if layout.arguments.get(name) != arguments.get(name)
+    )
 
 
 def _computed(

@@ -1,5 +1,7 @@
 """Pictures of a collection: where its records lie, and what else is to be seen of them."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +14,11 @@ from embcli.core.layout.quality import quality
 from embcli.errors import InputError, UsageError, counted
 from embcli.pipelines.layouts import Laid, LayoutPlan
 from embcli.pipelines.pairwise import Advance, Note
-from embcli.pipelines.subject import NEIGHBOURS, Subject, neighbours_of
+from embcli.pipelines.subject import NEIGHBOURS, Subject, drawn, neighbours_of
 from embcli.store.clusterings import names_of
 
 Row = dict[str, Any]
 
-# Numbers are a scale rather than classes from so many different ones on.
-_SCALE = 13
 # Fields of the metadata that a page offers.
 _FIELDS = 40
 _SIMILARITIES, _LEAVES, _NODES = 200, 5000, 1000
@@ -92,16 +92,34 @@ def colouring(subject: Subject, color: str | None) -> Colouring | None:
         there = {each.name for each in clusterings.all()}
         name = color.partition(".")[2] or None
         if there if name is None else name in there:
-            return Colouring(name or clusterings.get().name, groups=_clusters(subject, name))
-        if color not in _fields(subject):
+            column = f"cluster.{name or clusterings.get().name}"
+            return Colouring(column, groups=_clusters(subject, name))
+        if not there or color not in _fields(subject):
             clusterings.get(name)
     values = subject.collection.values(color)
     of_rows = [values.get(key) for key in subject.keys.tolist()]
     known = {value for value in of_rows if value is not None}
-    if len(known) >= _SCALE and all(isinstance(value, float) for value in known):
+    if is_scale(known):
         numbers = [np.nan if value is None else float(value) for value in of_rows]
         return Colouring(color, values=np.array(numbers))
     return Colouring(color, groups=subject.classes(color))
+
+
+def grouping(subject: Subject, color: str | None, kind: str) -> Colouring | None:
+    """Read what records are coloured by, where only groups can be shown.
+
+    Raises
+    ------
+    UsageError
+        It is a scale of numbers.
+    """
+    colour = colouring(subject, color)
+    if colour is not None and colour.groups is None:
+        raise UsageError(
+            f"--kind {kind} shows groups, and {colour.title!r} has numbers",
+            hint="--color none, or a field with classes",
+        )
+    return colour
 
 
 def draw_map(
@@ -157,7 +175,10 @@ def _write_page(
         columns.setdefault(clustering, of_records)
     records = subject.collection.get_by_key(subject.keys.tolist())
     ordered = [records[key] for key in subject.keys.tolist()]
-    for name in _fields(subject)[:_FIELDS]:
+    fields = _fields(subject)
+    if len(fields) > _FIELDS:
+        note(f"the page has the {_FIELDS} most frequent of {len(fields):,} fields")
+    for name in fields[:_FIELDS]:
         values = [record.meta.get(name) for record in ordered]
         columns.setdefault(name, [_scalar(value) for value in values])
     names = []
@@ -199,7 +220,7 @@ def draw_dendrogram(subject: Subject, path: Path, look: Look, note: Note) -> Non
     from embcli.viz.dendrogram import dendrogram_figure
 
     _check_few(subject, _LEAVES, "dendrogram")
-    colour = colouring(subject, look.color)
+    colour = grouping(subject, look.color, "dendrogram")
     dendrogram_figure(
         linkage(subject.unit.astype(np.float64), "ward"), _names(subject), path,
         groups=None if colour is None else colour.groups, title=_title(subject, look),
@@ -214,7 +235,7 @@ def draw_graph(subject: Subject, path: Path, k: int, look: Look, seed: int, note
     _check_few(subject, _NODES, "graph")
     near = neighbours_of(subject, k, note=note).near
     rows = np.repeat(np.arange(len(subject)), near.others.shape[1])
-    colour = colouring(subject, look.color)
+    colour = grouping(subject, look.color, "graph")
     graph_figure(
         None, np.stack([rows, near.others.ravel()], axis=1), near.cosines.ravel(),
         _names(subject), path, groups=None if colour is None else colour.groups,
@@ -228,7 +249,7 @@ def draw_scree(subject: Subject, path: Path, look: Look, note: Note) -> None:
     from embcli.core.layout.pca import pca_layout
     from embcli.viz.scree import scree_figure
 
-    ratio = pca_layout(subject.unit, 1).variance_ratio
+    ratio = pca_layout(subject.unit, 1).variance_ratio[: len(subject) - 1]
     scree_figure(
         ratio, path, title=_title(subject, look),
         subtitle=f"principal components of {len(subject):,} unit vectors", dark=look.dark,
@@ -247,31 +268,48 @@ def draw_silhouette(subject: Subject, path: Path, look: Look, note: Note) -> Non
             "a silhouette plot is of groups: --color cluster, or a field with classes",
             hint=f"embcli cluster -c {subject.side.name}",
         )
-    names = sorted({group for group in colour.groups if group is not None})
-    counts = {name: 0 for name in names}
-    for group in colour.groups:
-        if group is not None:
-            counts[group] += 1
-    names = [name for name in names if counts[name] > 1]
-    if len(names) < 2:
+    counts = Counter(group for group in colour.groups if group is not None)
+    # Those of several members first: what is compared is the next group of these.
+    names = sorted(counts, key=lambda name: (counts[name] == 1, name))
+    several = sum(count > 1 for count in counts.values())
+    if several < 2:
         raise InputError(f"{colour.title}: a silhouette plot takes two groups of two records each")
     number = {name: place for place, name in enumerate(names)}
-    labels = np.array([number.get(group, -1) if group else -1 for group in colour.groups])
-    inside = np.flatnonzero(labels >= 0)
-    found = silhouette(subject.unit[inside], labels[inside])
+    labels = np.array([-1 if group is None else number[group] for group in colour.groups])
+    values = np.full(len(labels), np.nan)
+    inside = np.flatnonzero((labels >= 0) & (labels < several))
+    values[inside] = silhouette(subject.unit[inside], labels[inside]).of_records
     silhouette_figure(
-        found.of_records, labels[inside], names, path, title=_title(subject, look),
+        values, labels, names, path, title=_title(subject, look),
         subtitle=f"silhouettes by {colour.title}, cosine", dark=look.dark, force=look.force,
         note=note,
     )  # fmt: skip
 
 
-def draw_comparison(
-    subjects: Sequence[Subject], laid: Sequence[Laid], path: Path, look: Look, note: Note
-) -> None:
-    """Draw two layouts of the same records side by side, the second turned onto the first."""
-    from embcli.viz.compare import compare_figure
+def in_common(
+    subjects: Sequence[Subject], sample: int | None, seed: int
+) -> tuple[list[Subject], list[NDArray[np.int64]]]:
+    """Find the records of two collections that have the same ids.
 
+    Parameters
+    ----------
+    subjects : sequence of Subject, 2 of them
+    sample : int, optional
+        Keep so many of them only, drawn at random.
+    seed : int
+
+    Returns
+    -------
+    subjects : list of Subject
+        Those given or, with a sample, these records alone.
+    rows : list of int64 array, each of shape (n,)
+        In either, the rows of what they have in common.
+
+    Raises
+    ------
+    InputError
+        They have fewer than three ids in common.
+    """
     first, second = subjects
     row_of_id = second.side.row_of_id
     both = [(row, row_of_id[id]) for row, id in enumerate(first.side.ids) if id in row_of_id]
@@ -280,17 +318,41 @@ def draw_comparison(
             f"{first.side.name!r} and {second.side.name!r} have {counted(len(both), 'id')} in "
             "common, and it takes three at least"
         )
-    rows, others = (np.array(column) for column in zip(*both, strict=True))
-    a = laid[0].coordinates[rows].astype(np.float64)
-    b = turned(laid[1].coordinates[others].astype(np.float64), a)
-    colour = colouring(first, look.color)
+    rows = [np.array(column, np.int64) for column in zip(*both, strict=True)]
+    if sample is None or sample >= len(both):
+        return list(subjects), rows
+    chosen = drawn(first.keys[rows[0]], sample, seed)
+    rows = [column[chosen] for column in rows]
+    some = []
+    for subject, column in zip(subjects, rows, strict=True):
+        digest = hashlib.sha256(subject.keys[np.sort(column)].tobytes()).hexdigest()
+        some.append(subject.take(np.sort(column), sample=sample, drawn=digest[:16]))
+    return some, [np.searchsorted(np.sort(column), column) for column in rows]
+
+
+def draw_comparison(
+    subjects: Sequence[Subject],
+    rows: Sequence[NDArray[np.int64]],
+    laid: Sequence[Laid],
+    path: Path,
+    look: Look,
+    note: Note,
+) -> None:
+    """Draw two layouts of the same records side by side, the second turned onto the first."""
+    from embcli.viz.compare import compare_figure
+
+    first, second = subjects
+    a, b = (
+        of.coordinates[some].astype(np.float64) for of, some in zip(laid, rows, strict=True)
+    )
+    colour = grouping(first, look.color, "compare")
     groups = None
     if colour is not None and colour.groups is not None:
-        groups = [colour.groups[row] for row in rows.tolist()]
+        groups = [colour.groups[row] for row in rows[0].tolist()]
     compare_figure(
-        a, b, path, titles=[first.side.name, second.side.name], groups=groups,
+        a, turned(b, a), path, titles=[first.side.name, second.side.name], groups=groups,
         title="" if look.title is None else look.title,
-        subtitle=f"{len(both):,} records of both", dark=look.dark, force=look.force, note=note,
+        subtitle=f"{len(a):,} records of both", dark=look.dark, force=look.force, note=note,
     )  # fmt: skip
 
 
@@ -323,9 +385,12 @@ def coordinate_rows(subject: Subject, laid: Laid) -> list[Row]:
 
 
 def cluster_columns(subject: Subject) -> dict[str, list[str | None]]:
-    """Name the cluster of every record in each clustering, the last one first."""
+    """Name the cluster of every record in each clustering, the last one first.
+
+    Columns are called as filters call them, ``cluster.NAME``.
+    """
     found = subject.collection.clusterings.all()[::-1]
-    return {each.name: _clusters(subject, each.name) for each in found}
+    return {f"cluster.{each.name}": _clusters(subject, each.name) for each in found}
 
 
 def _clusters(subject: Subject, name: str | None) -> list[str | None]:
@@ -340,7 +405,7 @@ def _clusters(subject: Subject, name: str | None) -> list[str | None]:
 
 
 def _fields(subject: Subject) -> list[str]:
-    return list(subject.collection.field_counts())
+    return list(subject.collection.field_counts(scalar=True))
 
 
 def _scalar(value: Any) -> str | float | None:

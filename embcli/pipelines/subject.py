@@ -62,6 +62,11 @@ class Subject:
     def __len__(self) -> int:
         return len(self.side.keys)
 
+    def take(self, rows: NDArray[np.int64], **chosen: Any) -> "Subject":
+        """Keep some of the records, and say by what they were chosen."""
+        side = Side(self.collection, self.keys[rows], self.side.vectors[rows])
+        return Subject(side, self.db, None, {**self.chosen, **chosen})
+
     def texts(self) -> Iterator[str]:
         """Read the texts in the order of the rows."""
         keys = self.keys.tolist()
@@ -144,7 +149,7 @@ def open_subject(
         chosen: dict[str, Any] = {} if where is None else {"where": where}
         if sample is not None and sample < len(side.keys):
             chosen |= {"sample": sample}
-            side = _some(side, _drawn(side.keys, sample, seed))
+            side = _some(side, drawn(side.keys, sample, seed))
         side = without_zeros(side, note)
         if len(side.keys) < 3:
             raise InputError(
@@ -225,15 +230,15 @@ def _note_recall(graph: Graph, note: Note) -> None:
         )
 
 
-def _drawn(keys: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.bool_]:
-    """Draw those whose keys come first in a random order of all keys there can be."""
+def drawn(keys: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.bool_]:
+    """Draw those whose keys come first in a random order of all keys there can be, shape (n,)."""
     with np.errstate(over="ignore"):
         state = (keys.astype(np.uint64) + np.uint64(seed + 1)) * np.uint64(0x9E3779B97F4A7C15)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    drawn = np.zeros(len(keys), np.bool_)
-    drawn[np.argsort(state ^ (state >> np.uint64(31)))[:sample]] = True
-    return drawn
+    found = np.zeros(len(keys), np.bool_)
+    found[np.argsort(state ^ (state >> np.uint64(31)))[:sample]] = True
+    return found
 
 
 def _some(side: Side, chosen: NDArray[np.bool_]) -> Side:
