@@ -1,6 +1,7 @@
 """The groups of what is drawn, largest first, and their colours."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ Floats = NDArray[np.float64]
 LISTED = 12
 # In inches, of a name.
 _ENTRY = 2.4
+# Numbers are a scale from so many different ones on.
+_SCALE = 13
 
 
 class Groups(NamedTuple):
@@ -44,6 +47,32 @@ class Groups(NamedTuple):
         """Give red, green and blue of every row, float64 (n, 3)."""
         # The last one is found at −1.
         return np.stack([rgb(colour) for colour in [*self.colours, neutral(dark)]])[self.of_row]
+
+
+def is_scale(values: Iterable[object]) -> bool:
+    """Say whether values are drawn as a scale of colours, and not as classes.
+
+    That takes numbers only, 13 different ones at least: fewer are told apart better as classes.
+    None is no value, and neither is a number that `as_number` has no room for.
+    """
+    different: set[float] = set()
+    for value in values:
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        if not math.isnan(number := as_number(value)):
+            different.add(number)
+    return len(different) >= _SCALE
+
+
+def as_number(value: float) -> float:
+    """Give a number that has a place on a scale; NaN if it is infinite or beyond float64."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def grouped(groups: Sequence[str | None], rows: int, dark: bool) -> Groups:

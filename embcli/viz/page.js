@@ -13,7 +13,7 @@
     if (column.numbers) column.numbers = new Float64Array(bytes(column.numbers));
     else column.codes = new Int32Array(bytes(column.codes));
   }
-  const LISTED = 200, REACH = 14, SHOWN = 300, LONG_ID = 24;
+  const LISTED = 200, REACH = 14, SHOWN = 300, LONG_ID = 24, VALUES = 12;
 
   const [view] = [...(await Bokeh.embed.embed_item(JSON.parse($("plot").textContent), "map"))];
   const plot = view.model;
@@ -146,7 +146,7 @@
     const text = $("search").value, where = $("where").value;
     state.matches = null;
     if (text) {
-      const pattern = new RegExp(text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&"), "iu");
+      const pattern = new RegExp(text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"), "iu");
       const matches = (state.matches = new Uint8Array(count));
       const look = (values) => {
         for (let row = 0; row < count; row++) if (pattern.test(values[row])) matches[row] = 1;
@@ -215,6 +215,7 @@
     state.column = columns[at] ?? null;
     state.hidden.clear();
     legend();
+    showNames();
     redraw();
   }
 
@@ -423,15 +424,30 @@
 
   function showTip(row, left, top) {
     const tip = $("tip"), list = document.createElement("dl");
-    for (const column of columns) {
-      const value = column.numbers ? column.numbers[row] : column.values[column.codes[row]];
-      if (value === undefined || Number.isNaN(value)) continue;
-      list.append(element("dt", "", column.name));
-      list.append(element("dd", "", column.numbers ? written(value) : value.slice(0, SHOWN)));
-    }
-    const text = texts[row].length > SHOWN ? `${texts[row].slice(0, SHOWN - 1)}…` : texts[row];
-    tip.replaceChildren(spanned("id", ids[row]), element("div", "text", text), list);
+    const cut = (text) => (text.length > SHOWN ? `${text.slice(0, SHOWN - 1)}…` : text);
+    const valueOf = (column) => {
+      if (!column.numbers) return column.values[column.codes[row]];
+      return Number.isNaN(column.numbers[row]) ? undefined : written(column.numbers[row]);
+    };
+    // What is coloured by comes first.
+    const known = [...columns].sort((a, b) => (b === state.column) - (a === state.column))
+      .filter((column) => valueOf(column) !== undefined);
+    const lines = known.slice(0, VALUES).map(
+      (column) => [element("dt", "", column.name), element("dd", "", valueOf(column))],
+    );
+    list.append(...lines.flat());
+    const more = element("div", "more");
+    const sayMore = () => {
+      more.textContent = known.length > lines.length ? `and ${known.length - lines.length} more` : "";
+    };
+    sayMore();
+    tip.replaceChildren(spanned("id", cut(ids[row])), element("div", "text", cut(texts[row])), list, more);
     tip.hidden = $("ring").hidden = false;
+    // As many as the window has room for.
+    while (lines.length && tip.scrollHeight > tip.clientHeight) {
+      for (const part of lines.pop()) part.remove();
+      sayMore();
+    }
     const [px, py] = pixel(row);
     $("ring").style.transform = `translate(${px}px, ${py}px)`;
     const far = left + 16 + tip.offsetWidth > innerWidth ? left - 16 - tip.offsetWidth : left + 16;
@@ -466,9 +482,18 @@
     redraw();
   }
 
+  let named = true;
   function toggleNames() {
-    const gone = ($("labels").hidden = !$("labels").hidden);
-    $("names").setAttribute("aria-pressed", String(!gone));
+    named = !named;
+    showNames();
+  }
+
+  /** Names say nothing of another column than the one they are of. */
+  function showNames() {
+    const other = data.color !== null && state.column !== null && state.column !== columns[data.color];
+    $("labels").hidden = !named || other;
+    $("names").disabled = other;
+    $("names").setAttribute("aria-pressed", String(named));
   }
 
   const step = (right, up) => {
@@ -483,7 +508,7 @@
   for (const [id, action] of Object.entries(actions)) $(id).addEventListener("click", action);
   const keys = {
     p: actions.pan, l: actions.lasso, b: actions.box, 0: fit, "+": actions.closer, "=": actions.closer,
-    "-": actions.farther, n: toggleNames, t: toggleTheme, Escape: clear,
+    "-": actions.farther, n: () => $("names").click(), t: toggleTheme, Escape: clear,
     "/": () => $("search").focus(),
   };
   const arrows = {
@@ -526,8 +551,8 @@
     else look(...middle(), scale);
     moved();
   }).observe(stage);
-  const first = columns.findIndex((column) => column.name === data.color);
-  $("by").value = first < 0 ? "" : String(first);
+  const first = data.color ?? "";
+  $("by").value = String(first);
   fit();
   resizePoints();
   colourBy(first);

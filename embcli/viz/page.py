@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from embcli.errors import InputError, ModelError, UsageError
 from embcli.formats.target import complete_files
 from embcli.viz.colours import FAINT, GROUND, INK, categorical, neutral, sequential
+from embcli.viz.groups import as_number, is_scale
 
 Value = str | float | None
 
@@ -29,6 +31,10 @@ MOST_POINTS = 1_000_000
 _MANY = 250_000
 # Characters of a text that are kept, to be searched; a page shows fewer.
 _LONGEST = 500
+# Characters of a class, of a name in the map, of a column and of the title that are kept.
+_NAME = 120
+# Classes that are put in the order of their numbers, if they are numbers.
+_FEW = 50
 # Classes with a colour of their own; what is less frequent shares one.
 _CLASSES = 250
 
@@ -91,19 +97,25 @@ def write_page(
     ids, texts : sequences of str, n of each
         Of texts the first 500 characters are kept.
     columns : mapping of name to sequence of str, float or None, n of each
-        What is shown with a record and can be coloured by: numbers by a scale, where all that are
-        there are numbers, else classes.
+        What is shown with a record and can be coloured by: a scale where
+        `embcli.viz.groups.is_scale` says so, else classes. These come by falling frequency, or by
+        number if they are at most 50 numbers. A number that is infinite or beyond float64 is no
+        value. Of classes, and of the names of columns, the first 120 characters are kept; those
+        that are the same so far get a number.
     color : str, optional
         The column that is coloured by at first; one colour for all if None.
     names : sequence of (x, y, text)
-        Written into the map where there is room, those that come first before others.
+        Of the classes of `color`: written into the map where there is room, those that come
+        first before others, and only while no other column is coloured by. The first 120
+        characters.
     title, subtitle : str
+        The first 120 characters of each.
     dark : bool
         Begin with the dark theme.
     force : bool
         Replace a file that is there.
     note : callable
-        Told if texts were cut, and if not every computer can draw so many points.
+        Told if texts or classes were cut, and if not every computer can draw so many points.
 
     Raises
     ------
@@ -128,16 +140,23 @@ def write_page(
         note(f"{os.fspath(path)}: {len(places):,} points take a computer with a graphics card")
     if any(len(text) > _LONGEST for text in texts):
         note(f"{os.fspath(path)}: texts are shown and searched up to character {_LONGEST}")
+    if any(
+        isinstance(value, str) and len(value) > _NAME
+        for values in columns.values()
+        for value in values
+    ):
+        note(f"{os.fspath(path)}: values are shown and searched up to character {_NAME}")
+    titles = _cut(list(columns))
     data: dict[str, Any] = {
         "points": _encoded(places.T, "<f4"),
         "ids": list(ids),
         "texts": [text[:_LONGEST] for text in texts],
-        "columns": [_column(name, values) for name, values in columns.items()],
-        "color": color,
-        "names": [[float(x), float(y), name] for x, y, name in names],
+        "columns": [_column(*column) for column in zip(titles, columns.values(), strict=True)],
+        "color": None if color is None else list(columns).index(color),
+        "names": [[float(x), float(y), _short(name)] for x, y, name in names],
         "themes": {"light": _theme(dark=False), "dark": _theme(dark=True)},
     }
-    page = _page(data, title, subtitle, dark)
+    page = _page(data, _short(title), _short(subtitle), dark)
     with complete_files(path, force=force) as target:
         target.write_bytes(page.encode("utf-8"))
 
@@ -163,19 +182,54 @@ def _checked(
 
 
 def _column(name: str, values: Sequence[Value]) -> dict[str, Any]:
-    """Put a column as the page reads it: numbers, or classes by falling frequency."""
-    there = [value for value in values if value is not None]
-    if there and all(type(value) in (int, float) for value in there):
-        numbers = np.array(values, np.float64)
-        # In an empty place as in others that no scale has room for.
-        numbers[~np.isfinite(numbers)] = np.nan
-        return {"name": name, "numbers": _encoded(numbers, "<f8")}
-    counts = Counter(str(value) for value in there)
+    """Put a column as the page reads it: numbers, or classes in order."""
+    if is_scale(values):
+        # What is no number is None here.
+        numbers = [
+            as_number(value) if isinstance(value, int | float) else np.nan for value in values
+        ]
+        return {"name": name, "numbers": _encoded(np.array(numbers), "<f8")}
+    written = [
+        None if value is None or (not isinstance(value, str) and math.isnan(as_number(value)))
+        else str(value)
+        for value in values
+    ]  # fmt: skip
+    counts = Counter(value for value in written if value is not None)
     order = sorted(counts, key=lambda value: (-counts[value], value))
+    if len(order) <= _FEW and not any(math.isnan(_read_number(value)) for value in order):
+        order.sort(key=_read_number)
     codes = {value: code for code, value in enumerate(order)}
-    coded = [-1 if value is None else codes[str(value)] for value in values]
-    own = min(len(order), _CLASSES)
-    return {"name": name, "values": order, "own": own, "codes": _encoded(np.array(coded), "<i4")}
+    coded = [-1 if value is None else codes[value] for value in written]
+    return {
+        "name": name, "values": _cut(order), "own": min(len(order), _CLASSES),
+        "codes": _encoded(np.array(coded), "<i4"),
+    }  # fmt: skip
+
+
+def _read_number(text: str) -> float:
+    try:
+        return as_number(float(text))
+    except ValueError:
+        return math.nan
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+
+
+def _cut(names: Sequence[str]) -> list[str]:
+    """Cut different names to 120 characters each, so that they stay different."""
+    taken = {name for name in names if len(name) <= _NAME}
+    found, alike = [], Counter[str]()
+    for name in names:
+        short = _short(name)
+        while name != short and short in taken:
+            alike[name[:100]] += 1
+            ending = f"… ({alike[name[:100]] + 1})"
+            short = name[: _NAME - len(ending)] + ending
+        taken.add(short)
+        found.append(short)
+    return found
 
 
 def _theme(*, dark: bool) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The page as it is written, without a browser."""
 
+import base64
 import json
 import re
 
@@ -8,6 +9,7 @@ import pytest
 
 import embcli.viz.page
 from embcli.errors import InputError, UsageError
+from embcli.viz.groups import is_scale
 from embcli.viz.page import check_page, write_page
 
 
@@ -43,6 +45,41 @@ def test_nothing_of_a_record_is_markup_and_nothing_is_fetched(tmp_path):
     assert "default-src 'none'" in page
     assert "<img" not in page.partition("<style>")[0]
     assert not re.search(r"<(script|link|img|iframe)[^>]* (src|href)=.(?!data:,)", page)
+
+
+def column_of(path, values, **options):
+    page = write(path, len(values), columns={"x": values}, **options).decode()
+    data = json.loads(re.search('id="data">(.*?)</script>', page, re.DOTALL)[1])
+    return data["columns"][0]
+
+
+def test_numbers_are_a_scale_or_classes(tmp_path):
+    # No number of which there is a float is as large; twelve different ones are classes.
+    few = [10**400, np.nan, None, *(float(10 - row % 12) for row in range(30))]
+    assert not is_scale(few)
+    classes = column_of(tmp_path / "few.html", few)
+    assert classes["values"] == [str(float(number)) for number in range(-1, 11)]
+    codes = np.frombuffer(base64.b64decode(classes["codes"]), "<i4")
+    assert codes[:5].tolist() == [-1, -1, -1, 11, 10]
+    assert is_scale([*few, 0.5])
+    scale = column_of(tmp_path / "many.html", [*few, 0.5])
+    numbers = np.frombuffer(base64.b64decode(scale["numbers"]), "<f8")
+    assert np.isnan(numbers[:3]).all()
+    assert numbers[3:].tolist() == [*few[3:], 0.5]
+    for words in (["a", *range(20)], [True, *range(20)], [], [None], [-(10**5000)] * 20):
+        assert not is_scale(words)
+
+
+def test_classes_that_are_cut_stay_different(tmp_path):
+    said = []
+    long = ["a" * 20_000 + str(row) for row in range(12)]
+    values = column_of(tmp_path / "a.html", [*long, "b", "a" * 119 + "…"], note=said.append)[
+        "values"
+    ]
+    assert len(set(values)) == 14
+    assert max(map(len, values)) == 120
+    assert {"b", "a" * 119 + "…", "a" * 115 + "… (2)", "a" * 114 + "… (13)"} <= set(values)
+    assert [line.endswith("up to character 120") for line in said] == [True]
 
 
 def test_the_same_values_give_the_same_bytes(tmp_path):

@@ -1,6 +1,7 @@
 """The page in a browser without a network: what is seen, searched, selected, and never run."""
 
 import shutil
+import string
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,8 @@ ARGUMENTS = [
 EVIL = "</script><script>window.pwned=1</script><!-- <img src=x onerror=window.pwned=1>\u2028\ud800"
 # Three groups at corners, so far apart that a part of the map is a part of the records.
 GROUPS = {"red apples": (0, 0), "blue seas": (10, 0), "green hills": (5, 8)}
+PUNCTUATION = string.punctuation
+LONG = "a word " * 3000
 SIZE = {"width": 900, "height": 580}
 
 
@@ -45,11 +48,12 @@ def write(path, n=300, **options):
     groups = [names[row % 3] for row in range(n)]
     points = np.array([GROUPS[group] for group in groups]) + rng.normal(0, 0.5, (n, 2))
     texts = [f"{group}, number {row}" for row, group in enumerate(groups)]
-    texts[0] = f"red apples {EVIL}"
+    texts[0] = f"red apples {PUNCTUATION} {EVIL}"
     columns = {
         "cluster": [None if row % 10 == 9 else group for row, group in enumerate(groups)],
         "year": [None if row % 50 == 0 else float(2000 + row % 20) for row in range(n)],
         EVIL: [EVIL if row < 6 else "plain" for row in range(n)],
+        **{f"more {at}": [f"{LONG}{at}"] * n for at in range(30)},
     }
     ids = [EVIL if row == 1 else f"r{row}\nline" if row == 2 else f"r{row}" for row in range(n)]
     labels = [(x, y, name) for name, (x, y) in GROUPS.items()]
@@ -177,6 +181,10 @@ def test_search_hover_and_records_that_are_only_data(browser, tmp_path):
     page.page.fill("#search", "blue.*")
     page.settle()
     assert page.found() == "0 of 300 records"
+    # All that could mean something to a pattern is in the first text, and nothing is an error.
+    page.page.fill("#search", PUNCTUATION)
+    page.settle()
+    assert page.found() == "1 of 300 records"
     page.page.fill("#search", "onerror=")
     page.settle()
     assert page.found() == "2 of 300 records"
@@ -193,6 +201,14 @@ def test_search_hover_and_records_that_are_only_data(browser, tmp_path):
         page.page.mouse.move(*page.place(*points[row]))
         page.settle()
         assert "window.pwned=1" in page.page.inner_text("#tip")
+    # The tip stays in the window, begins with what is coloured by, and counts what has no room.
+    tip = page.page.locator("#tip")
+    assert tip.bounding_box()["y"] >= 0
+    assert tip.bounding_box()["y"] + tip.bounding_box()["height"] <= SIZE["height"]
+    listed = tip.locator("dt").all_inner_texts()
+    assert listed[0] == "cluster"
+    assert 3 <= len(listed) <= 12
+    assert tip.locator(".more").inner_text() == f"and {33 - len(listed)} more"
     assert page.page.inner_text("h1").startswith("Fruit & </script><script>")
     assert page.page.evaluate("document.querySelectorAll('img').length") == 0
     page.page.mouse.move(*page.place(5, 4))
@@ -250,6 +266,9 @@ def test_colours_classes_and_themes(browser, tmp_path):
     page.page.click("#every")
     page.page.select_option("#by", label="year")
     page.settle()
+    # Names are of clusters, and come back with them.
+    assert page.page.is_hidden("#labels")
+    assert page.page.is_disabled("#names")
     scale = page.page.locator(".scale span").all_inner_texts()
     assert scale == ["2000", "2009.5", "2019"]
     # Equal years have equal colours, and the grey is for those without.
@@ -259,6 +278,11 @@ def test_colours_classes_and_themes(browser, tmp_path):
     assert len(set(colours[without])) == 1
     assert all(len(set(colours[(years == year) & ~without])) == 1 for year in range(20))
     assert len(set(colours)) == 21
+    page.page.select_option("#by", label="cluster")
+    assert page.page.is_visible("#labels")
+    page.page.keyboard.press("n")
+    assert page.page.is_hidden("#labels")
+    page.page.select_option("#by", label="year")
     page.page.keyboard.press("t")
     page.settle()
     light = page.pixels()
