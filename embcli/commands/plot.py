@@ -5,7 +5,7 @@ import shutil
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -43,6 +43,7 @@ KINDS = {
     "color": ("map", "compare", "dendrogram", "graph", "silhouette"),
     "label": ("map",),
 }
+LAYOUT_OPTIONS = ("method", "dims", "neighbours", "min_dist", "perplexity", "seed")
 MEASURES = (
     Column("measure", "measure"),
     Column("value", "value", right=True, show=short),
@@ -190,7 +191,7 @@ def command(
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from embcli.pipelines import plot
-    from embcli.pipelines.layouts import LayoutPlan, laid_out
+    from embcli.pipelines.layouts import LayoutPlan, laid_out, plan_of
     from embcli.pipelines.subject import open_subject
 
     output = Output(format, None, quiet)
@@ -202,9 +203,9 @@ def command(
             else f"--kind {kind} takes one collection",
             hint=None,
         )
+    given = {option for option in (*KINDS, "seed") if _is_given(ctx, option)}
     for option, kinds in KINDS.items():
-        source = ctx.get_parameter_source(option)
-        if kind not in kinds and source is not None and source.name == "COMMANDLINE":
+        if kind not in kinds and option in given:
             flag = f"--{option.replace('_', '-')}"
             raise UsageError(f"--kind {kind} takes no {flag} (of {', '.join(kinds)} it is)")
     of_layout = None if kind == "graph" else neighbours
@@ -228,11 +229,14 @@ def command(
             )
             for each in names
         ]
-        rows = []
+        rows: list[Any] = []
         if kind == "compare":
             subjects, rows = plot.in_common(subjects, sample, seed)
         subject = subjects[0]
         shown = len(rows[0]) if rows else len(subject)
+        if name is not None and not fresh and not given & {*LAYOUT_OPTIONS}:
+            kept = subject.collection.layouts.find(name)
+            plan = plan if kept is None else plan_of(kept)
         # What cannot be drawn is said before a layout that takes time.
         if kind in ("map", "silhouette"):
             plot.colouring(subject, color)
@@ -272,6 +276,11 @@ def command(
                 output.note("of fewer than four records nothing is measured")
     if out is not None:
         output.summary(f"{counted(shown, 'record')} → {out}")
+
+
+def _is_given(ctx: typer.Context, option: str) -> bool:
+    source = ctx.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _check(out: Path, kind: str, dims: int, force: bool, count: int = 0) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,12 @@ class LayoutPlan:
             for name in METHODS[self.method].options
         }
         return {"method": self.method, "dims": self.dims, **given, "seed": self.seed}
+
+
+def plan_of(layout: Layout) -> LayoutPlan:
+    """Give the plan that a layout was made by."""
+    known = {field.name for field in fields(LayoutPlan)}
+    return LayoutPlan(**{name: v for name, v in layout.arguments.items() if name in known})
 
 
 @dataclass(frozen=True, eq=False)

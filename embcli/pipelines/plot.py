@@ -16,6 +16,7 @@ from embcli.pipelines.layouts import Laid, LayoutPlan
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.subject import NEIGHBOURS, Subject, drawn, neighbours_of
 from embcli.store.clusterings import names_of
+from embcli.viz.groups import is_scale
 
 Row = dict[str, Any]
 
@@ -342,9 +343,7 @@ def draw_comparison(
     from embcli.viz.compare import compare_figure
 
     first, second = subjects
-    a, b = (
-        of.coordinates[some].astype(np.float64) for of, some in zip(laid, rows, strict=True)
-    )
+    a, b = (of.coordinates[some].astype(np.float64) for of, some in zip(laid, rows, strict=True))
     colour = grouping(first, look.color, "compare")
     groups = None
     if colour is not None and colour.groups is not None:

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from embcli import Record, Store
+from embcli import Recipe, Record, Store
 from tests.commands.test_cluster import stored, texts_and_vectors
 
 __all__ = ["stored"]
@@ -126,7 +126,8 @@ def test_a_page_has_everything_in_it(run, stored, home):
 
 @pytest.mark.parametrize("kind", ["similarity", "dendrogram", "graph", "scree", "silhouette"])
 def test_other_kinds(run, stored, home, kind):
-    result = run("plot", "--kind", kind, "-o", f"{kind}.png", "--color", "topic")
+    color = () if kind in ("similarity", "scree") else ("--color", "topic")
+    result = run("plot", "--kind", kind, "-o", f"{kind}.png", *color)
     assert (result.code, result.err) == (0, f"60 records → {kind}.png\n")
     assert (home / f"{kind}.png").read_bytes().startswith(PNG)
 
@@ -140,7 +141,49 @@ def test_two_collections_side_by_side(run, stored, home):
                  "two.svg", "--color", "topic")  # fmt: skip
     assert (result.code, result.out) == (0, "")
     assert "55 records of both" in (home / "two.svg").read_text()
+    assert result.err == "55 records → two.svg\n"
+    some = run("plot", "--kind", "compare", "-M", "pca", "-c", "default", "-c", "other", "-o",
+               "some.svg", "--color", "topic", "--sample", "30")  # fmt: skip
+    assert some.err == "30 records → some.svg\n"
+    assert "30 records of both" in (home / "some.svg").read_text()
     assert run("plot", "--kind", "compare", "-o", "x.png").code == 2
+
+
+def test_a_named_layout_is_drawn_again_by_its_name_and_not_replaced(run, stored, monkeypatch):
+    before = run("plot", "-n", "mine", "-M", "pca").out
+
+    def computed(*arguments, **options):
+        raise AssertionError("laid out")
+
+    monkeypatch.setattr("embcli.core.layout.umap.umap_layout", computed)
+    assert run("plot", "-n", "mine").out == before
+    other = run("plot", "-n", "mine", "-M", "umap")
+    assert (other.code, "method pca, not umap" in other.err) == (2, True)
+    assert run("plot", "-n", "not a name").code == 2
+    assert run("plot", "-n", "mine", "-M", "pca", "--dims", "3", "--fresh").code == 0
+    assert run("layouts", "list").rows[0]["dims"] == 3
+
+
+def test_metadata_of_any_kind_and_number_in_a_page(run, home):
+    with Store("embcli.db") as store:
+        recipe = Recipe({"model": "made up", "dim": 4, "normalized": False})
+        vectors = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+        metas = [
+            {"kmeans": "mine", "tags": ["x"], "big": 10**400, **{f"f{j:02}": i for j in range(45)}}
+            for i in range(30)
+        ]
+        store.create_collection("default", recipe).add(
+            [Record(f"r{i}", "text", meta, "x:1") for i, meta in enumerate(metas)], vectors
+        )
+    run("cluster", "-k", "2", "-q")
+    result = run("plot", "-M", "pca", "-o", "map.html", "--color", "f00")
+    assert (result.code, result.err.count("\n")) == (0, 2)
+    assert "the 40 most frequent of 47 fields" in result.err
+    page = (home / "map.html").read_text()
+    assert '"cluster.kmeans"' in page
+    assert '"tags"' not in page
+    assert "(fields: " in (error := run("plot", "-M", "pca", "--color", "tags").err)
+    assert "tags" not in error.partition("(fields")[2]
 
 
 @pytest.mark.parametrize(
@@ -154,6 +197,9 @@ def test_two_collections_side_by_side(run, stored, home):
         (["--kind", "scree"], 2, "--kind scree is drawn into a file"),
         (["--kind", "scree", "-o", "x.html"], 2, "pages are of flat maps"),
         (["-c", "default", "-c", "other"], 2, "--kind map takes one collection"),
+        (["--kind", "graph", "--color", "year", "-o", "x.png"], 2, "'year' has numbers"),
+        (["--kind", "scree", "--color", "topic", "-o", "x.png"], 2, "takes no --color"),
+        (["--kind", "graph", "--fresh", "-o", "x.png"], 2, "takes no --fresh"),
         (["--kind", "silhouette", "-o", "x.png"], 2, "a silhouette plot is of groups"),
         (["-M", "pca", "-o", "x.png", "--color", "nothing"], 3, "has a field 'nothing'"),
         (["-c", "other"], 5, "no collection 'other'"),
@@ -216,7 +262,7 @@ def test_embedding_atlas_gets_places_neighbours_and_clusters(run, stored, home):
     assert result.out.startswith("embedding-atlas map.parquet --text text")
     table = parquet.read_table("map.parquet")
     assert table.num_rows == 60
-    assert {"id", "text", "projection_x", "projection_y", "topic", "kmeans"} <= {
+    assert {"id", "text", "projection_x", "projection_y", "topic", "cluster.kmeans"} <= {
         *table.column_names
     }
     assert table["projection_x"][0].as_py() == pytest.approx(coordinates(run)["pets0"][0])
