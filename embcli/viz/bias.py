@@ -184,13 +184,18 @@ def _marks(
     words: Sequence[str], values: NDArray[np.float64], named: list[int], zero: float
 ) -> list[tuple[float, str]]:
     """Say what to write where, from left to right: words, and how many of them are at zero."""
-    marks = [(float(values[row]), shown(words[row], _LONGEST)) for row in named]
+    marks = [(float(values[row]), _phrase(words[row], _LONGEST)) for row in named]
     at_zero = int((np.abs(values) <= zero).sum())
     if at_zero:
         marks.insert(
             sum(place < 0 for place, _ in marks), (0.0, f"{counted(at_zero, 'word')} at 0")
         )
     return marks
+
+
+def _phrase(word: str, longest: int) -> str:
+    """Write a word of a vocabulary, in which underscores join phrases: new_york."""
+    return shown(word.replace("_", " "), longest)
 
 
 def _points(axes: "Axes", rows: NDArray[np.float64], named: list[int]) -> None:
@@ -273,6 +278,6 @@ def _names(
         text = f"{name}\nmean |x| {np.abs(values).mean():.3g}"
         write(text, (0, height), (-8, 0), ha="right", va="center")
     down = -72 * (below + _PAD) - 22
-    write(f"← {shown(negative, _LONGEST_END)}", (0, 0), (0, down), ha="left", va="top")
-    write(f"{shown(positive, _LONGEST_END)} →", (1, 0), (0, down), ha="right", va="top")
+    write(f"← {_phrase(negative, _LONGEST_END)}", (0, 0), (0, down), ha="left", va="top")
+    write(f"{_phrase(positive, _LONGEST_END)} →", (1, 0), (0, down), ha="right", va="top")
     write("projection on the bias direction, x", (0.5, 0), (0, down - 16), ha="center", va="top")

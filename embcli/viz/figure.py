@@ -145,7 +145,7 @@ def shown(text: str, longest: int) -> str:
 
     Control characters are spaces: an SVG file that has them is not XML.
     """
-    plain = " ".join(_printable(text).replace("_", " ").split())
+    plain = " ".join(_printable(text).split())
     return plain if len(plain) <= longest else f"{plain[: longest - 1]}…"
 
 

@@ -152,7 +152,9 @@ def draw_graph(
     plain = grouped([""] * len(names), len(names), dark)
     axes.scatter(
         places[:, 0], places[:, 1], s=diameter**2, c=(of_rows or plain).of_rows(dark),
-        linewidths=0.8, edgecolors=GROUND[dark], clip_on=False, zorder=3,
+        linewidths=0.8, edgecolors=GROUND[dark], clip_on=False,
+        # Above the lines to names, below names.
+        zorder=4.5,
     )  # fmt: skip
     colours = [INK[dark]] * len(texts)
     if of_rows is not None:

@@ -1,6 +1,7 @@
 """Where names stand in a map: at the densest place of what they name, beside each other."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from embcli.viz.colours import FAINT, GROUND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.text import Text
 
 Floats = NDArray[np.float64]
 
@@ -167,7 +170,7 @@ def write_names(
     Names without a place are left out. `anchors`, `centres` and `sizes` are in inches.
     """
     from matplotlib.collections import LineCollection
-    from matplotlib.patheffects import Stroke, withStroke
+    from matplotlib.patheffects import Stroke
 
     half = sizes / 2
     apart = np.abs(anchors - centres) - half
@@ -187,8 +190,28 @@ def write_names(
     )  # fmt: skip
     for text, colour, (x, y) in zip(texts, colours, where.data(centres).tolist(), strict=True):
         if not np.isnan(x):
-            axes.text(
+            name = _haloed(GROUND[dark])(
                 x, y, text, ha="center", va="center", fontsize=size, color=colour, zorder=5,
-                linespacing=1.05, parse_math=False,
-                path_effects=[withStroke(linewidth=3.2, foreground=GROUND[dark], alpha=0.9)],
+                linespacing=1.05, parse_math=False, transform=axes.transData, clip_on=False,
             )  # fmt: skip
+            axes.add_artist(name)
+
+
+@cache
+def _haloed(ground: str) -> "type[Text]":
+    """Make texts whose halos are all below their letters.
+
+    With a path effect, the halo of a line covers what reaches down from the line above.
+    """
+    from matplotlib.patheffects import Normal, Stroke
+    from matplotlib.text import Text
+
+    halo = Stroke(linewidth=3.2, foreground=ground, alpha=0.9)
+
+    class Haloed(Text):
+        def draw(self, renderer: "RendererBase") -> None:
+            for effect in (halo, Normal()):
+                self.set_path_effects([effect])
+                super().draw(renderer)
+
+    return Haloed

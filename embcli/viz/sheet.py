@@ -1,7 +1,8 @@
 """A figure of one large box: its ground, its margins, what is above it and what is beside it."""
 
+import re
 from collections.abc import Sequence
-from textwrap import wrap
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from embcli.viz.colours import FAINT, GROUND, INK
@@ -125,13 +126,21 @@ def lay_out(
 
 
 def wrapped(text: str, size: float, across: float) -> list[str]:
-    """Break a text into lines that are measured to be at most so many inches wide."""
+    """Break a text into lines that are measured to be at most so many inches wide.
+
+    Lines end at spaces, hyphens and underscores.
+    """
     letters = max(int(across * _LETTERS), 4)
-    while lines := wrap(shown(text, 1000), letters):
+    while lines := _Wrapper(letters).wrap(shown(text, 1000)):
         if letters <= 4 or text_sizes(lines, size)[:, 0].max() <= across:
             break
         letters = max(int(0.93 * letters), 4)
     return lines
+
+
+class _Wrapper(TextWrapper):
+    def _split(self, text: str) -> list[str]:
+        return [part for word in super()._split(text) for part in re.split("(?<=_)(?=[^_])", word)]
 
 
 def legend_width(texts: Sequence[str]) -> float:

@@ -47,10 +47,10 @@ def silhouette_figure(
     Parameters
     ----------
     values : float array, shape (n,)
-        From −1 to 1; NaN where it is not defined, as of a cluster of one. These are left out of
-        the figure and of means.
+        From −1 to 1; NaN where it is not defined, which is in clusters of one. These are left out
+        of the figure and of means, and counted above it.
     labels : int array, shape (n,)
-        Which name is each record's; negative ones are noise, and left out.
+        Which name is each record's; negative ones are noise, left out and counted.
     names : sequence of str
         Of the clusters, which are drawn in this order. Beside each are its mean and, if there
         is room, how many records it has. Clusters without records are left out.
@@ -99,7 +99,8 @@ def draw_silhouette(
     InputError
     """
     known, of_row = _checked(values, labels, names)
-    left_out = len(np.asarray(values)) - len(known)
+    noise = int((np.asarray(labels) < 0).sum())
+    alone = len(np.asarray(labels)) - noise - len(known)
     used = np.unique(of_row)
     parts = [np.sort(known[of_row == at])[::-1] for at in used.tolist()]
     figure, axes = new_sheet(dark)
@@ -118,7 +119,7 @@ def draw_silhouette(
     lay_out(
         figure, axes, (_ACROSS, high),
         Margins(below[0] + 0.3, below[1] + 0.3, 0.55), title=title,
-        said="; ".join(filter(None, [subtitle, _said(mean, known, len(parts), left_out)])),
+        said="; ".join(filter(None, [subtitle, _said(mean, known, len(parts), noise, alone)])),
         dark=dark,
     )  # fmt: skip
     axes.set_xlabel("silhouette", fontsize=TEXT, color=INK[dark])
@@ -202,12 +203,15 @@ def _three(value: float) -> str:
     return f"{value:.3f}".replace("-", "−")
 
 
-def _said(mean: float, known: Floats, clusters: int, left_out: int) -> str:
+def _said(mean: float, known: Floats, clusters: int, noise: int, alone: int) -> str:
     parts = [
         f"mean {_three(mean)} (dashed) of {counted(len(known), 'record')} in "
         f"{counted(clusters, 'cluster')}",
         f"{(known < 0).mean():.0%} below 0",
     ]
-    if left_out:
-        parts.append(f"{left_out:,} without one left out")
+    rest = [f"{noise:,} in no group"] if noise else []
+    if alone:
+        rest.append(f"{alone:,} alone in theirs")
+    if rest:
+        parts.append(f"{', '.join(rest)} {'is' if noise + alone == 1 else 'are'} left out")
     return "; ".join(parts)

@@ -58,7 +58,7 @@ def test_which_share_comes_up_at_least_so_often():
     assert found.get_ydata() == pytest.approx([4 / 6, 2 / 6, 1 / 6])
     assert hubs.get_xydata().tolist() == [pytest.approx([7, 1 / 6])]
     assert "33.3% are nobody's neighbour; one is a neighbour of 7" in written
-    assert "comes up most:\n7 × x y" in written
+    assert "comes up most:\n7 × x_y" in written
     assert chance.get_ydata() == pytest.approx(by_chance(2, 6))
 
 

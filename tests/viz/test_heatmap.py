@@ -26,7 +26,7 @@ def test_all_cosines_are_drawn_and_written_where_there_is_room(n, dark):
     assert np.array_equal(figure.axes[0].images[0].get_array(), matrix)
     step = 2 if n > 160 else 1
     for name in names[::step]:
-        assert written.count(name.replace("_", " ")) == 2
+        assert written.count(name) == 2
     assert (written.count("1.00") >= n) == (n <= WRITTEN)
     assert any("one name in 2" in text for text in written) == (step == 2)
 
@@ -56,7 +56,7 @@ def test_numbers_stand_out_from_their_colour(dark):
 
 def test_equal_rows_and_odd_names():
     names = ["W" * 300, "$a_b$", "", "a\nb\0", "$\\frac{"]
-    assert {"$a b$", "a b", "$\\frac{"} <= set(
+    assert {"$a_b$", "a b", "$\\frac{"} <= set(
         check_layout(draw_similarity(np.ones((5, 5)), names))
     )
 

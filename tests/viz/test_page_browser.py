@@ -250,7 +250,7 @@ def test_lasso_box_and_the_list_of_ids(browser, tmp_path):
 
 
 def test_colours_classes_and_themes(browser, tmp_path):
-    write(tmp_path / "map.html", dark=True)
+    points, *_ = write(tmp_path / "map.html", dark=True)
     page = Page(browser, tmp_path / "map.html")
     dark = page.pixels()
     assert near(dark, "#14171a") > 0.8 * len(dark)
@@ -269,6 +269,8 @@ def test_colours_classes_and_themes(browser, tmp_path):
     # Names are of clusters, and come back with them.
     assert page.page.is_hidden("#labels")
     assert page.page.is_disabled("#names")
+    page.page.mouse.move(*page.place(*points[4]))
+    assert page.page.locator("#tip dt").all_inner_texts()[:2] == ["year", "cluster"]
     scale = page.page.locator(".scale span").all_inner_texts()
     assert scale == ["2000", "2009.5", "2019"]
     # Equal years have equal colours, and the grey is for those without.

@@ -89,7 +89,7 @@ def test_characters_that_mean_something_elsewhere():
     figure = draw_scatter(
         [1, 2], [3, 4], ["$a_b$", "$\\frac{"], x_title="$x", y_title="$y$" * 90, rho=-1, title="$"
     )
-    assert {"$a b$", "$\\frac{", "$x", "$", "Spearman's ρ = −1 (2 spaces)"} <= set(
+    assert {"$a_b$", "$\\frac{", "$x", "$", "Spearman's ρ = −1 (2 spaces)"} <= set(
         check_layout(figure)
     )
 

@@ -29,7 +29,7 @@ def test_every_cluster_has_its_silhouettes_name_mean_and_size(clusters, dark):
         assert np.array_equal(patch.get_data().values, np.sort(of_cluster)[::-1])
         mean = f"{of_cluster.mean():.3f}".replace("-", "−")
         assert f"{mean}  ({len(of_cluster)})" in written
-        assert f"cluster {at} of questions" in written
+        assert f"cluster_{at} of questions" in written
     (whole,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert np.allclose(whole.get_xdata(), values.mean())
     assert any(f"{(values < 0).mean():.0%} below 0" in text for text in written)
@@ -44,17 +44,20 @@ def test_clusters_are_as_high_as_they_are_large_so_far_as_there_is_room():
 
 
 def test_noise_and_what_is_not_defined_are_left_out():
-    figure = draw_silhouette([0.5, np.nan, 0.1, 0.3], [0, 0, -1, 2], ["a", "b", "c"])
+    values, labels = [0.5, np.nan, np.nan, 0.3, 0.3], [0, 1, -1, -1, 2]
+    figure = draw_silhouette(values, labels, ["a", "b", "c"])
     written = check_layout(figure)
     assert "b" not in written
     assert {"0.500  (1)", "0.300  (1)"} <= set(written)
-    assert any(text.endswith("2 without one left out") for text in written)
+    assert "; 2 in no group, 1 alone in theirs are left out" in " ".join(written)
+    written = check_layout(draw_silhouette(values[:2], labels[:2], ["a", "b"]))
+    assert "; 1 alone in theirs is left out" in " ".join(written)
 
 
 def test_names_of_any_length_and_kind():
     names = ["W" * 300, "$a_b$", "", "a\nb\0", "$\\frac{", "%s"]
     values, labels = np.full(12, -0.2), np.repeat(np.arange(6), 2)
-    assert {"$a b$", "a b", "$\\frac{", "%s"} <= set(
+    assert {"$a_b$", "a b", "$\\frac{", "%s"} <= set(
         check_layout(draw_silhouette(values, labels, names, title="$" * 200))
     )
 
