@@ -180,8 +180,8 @@ def _write_page(
     if len(fields) > _FIELDS:
         note(f"the page has the {_FIELDS} most frequent of {len(fields):,} fields")
     for name in fields[:_FIELDS]:
-        values = [record.meta.get(name) for record in ordered]
-        columns.setdefault(name, [_scalar(value) for value in values])
+        values = [_scalar(record.meta.get(name)) for record in ordered]
+        columns.setdefault(name, _as_scale(values) or values)
     names = []
     if look.names is not False and colour is not None and colour.groups is not None:
         members: dict[str, list[int]] = {}
@@ -405,6 +405,17 @@ def _clusters(subject: Subject, name: str | None) -> list[str | None]:
 
 def _fields(subject: Subject) -> list[str]:
     return list(subject.collection.field_counts(scalar=True))
+
+
+def _as_scale(values: Sequence[str | float | None]) -> list[float | None] | None:
+    """Give numbers where values are a scale, though written as texts, as `colouring` does."""
+    numbers: list[float | None] = []
+    for value in values:
+        try:
+            numbers.append(None if value is None else float(value))
+        except (ValueError, OverflowError):
+            return None
+    return numbers if is_scale(numbers) else None
 
 
 def _scalar(value: Any) -> str | float | None:

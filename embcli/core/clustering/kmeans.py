@@ -13,7 +13,6 @@ from embcli.core.clustering.centres import (
     block_sums,
     blocks,
     margins,
-    nearest_two,
 )
 from embcli.core.clustering.clusters import Clusters, by_size
 from embcli.core.cosine import unit32
@@ -26,9 +25,13 @@ RESTARTS = 5
 # Restarts look at so many vectors, or at so many for each cluster.
 SAMPLE = 50_000
 _SAMPLE_PER_CLUSTER = 64
+# And starts are drawn from so many of these.
+_START, _START_PER_CLUSTER = 4096, 32
 _STEPS = 300
+# So many iterations tell which start is the best; only that one goes on.
+_SHORT = 10
 # Iterations end when one of them gains less than this share of the objective.
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-4
 
 
 class _Fit(NamedTuple):
@@ -59,7 +62,7 @@ def kmeans(
         At most `n`. Fewer clusters come back where fewer vectors are different.
     seed : int
     restarts : int
-        How many starts are tried; the one of the best objective is kept.
+        How many starts are tried; the one of the best objective after ten iterations goes on.
     sample : int
         Restarts are compared on so many vectors at most, or 64 for each cluster if these are more;
         only the best goes on with all of them.
@@ -84,12 +87,13 @@ def kmeans(
 
     Notes
     -----
-    Starts are greedy k-means++: each centre is the best of 2 + ln k candidates drawn in proportion
-    to 1 less the cosine to the nearest centre so far, which for vectors of length 1 is half the
-    squared distance. A cluster that loses all its members starts again at the vector that is
-    farthest from its centre. Iterations end when one gains less than 1e-5 of the objective, or
-    after 300. O(n · k · dim) time for one, O(n) memory. Blocks of vectors are of a fixed size and
-    summed in their order: the result depends on the seed only, not on the number of threads.
+    Starts are greedy k-means++ on 4,096 vectors, or 32 for each cluster: each centre is the best of
+    2 + ln k candidates drawn in proportion to 1 less the cosine to the nearest centre so far, which
+    for vectors of length 1 is half the squared distance. A cluster that loses all its members starts
+    again at the vector that is farthest from its centre. Iterations end when one gains less than
+    1e-4 of the objective, or after 300. O(n · k · dim) time for one, O(n) memory. Blocks of vectors
+    are of a fixed size and summed in their order: the result depends on the seed only, not on the
+    number of threads.
 
     References
     ----------
@@ -106,19 +110,24 @@ def kmeans(
         raise InputError(f"{counted(n, 'vector')} cannot make {counted(k, 'cluster')}")
     rows = sampled(n, max(sample, _SAMPLE_PER_CLUSTER * k), seed, fewest=1)
     some = vectors if len(rows) == n else vectors[rows]
-    total = restarts + (len(rows) < n)
     best: _Fit | None = None
     for i in range(restarts):
-        fit = _lloyd(some, _start(some, k, np.random.default_rng([seed, i])))
+        rng = np.random.default_rng([seed, i])
+        few = sampled(len(some), max(_START, _START_PER_CLUSTER * k), seed + i, fewest=1)
+        start = _start(some if len(few) == len(some) else some[few], k, rng)
+        fit = _lloyd(some, start, _SHORT if restarts > 1 else _STEPS)
         if best is None or fit.inertia < best.inertia:
             best = fit
-        advance(i + 1, total, n)
+        advance(i + 1, restarts + 1, n)
     assert best is not None
     steps = best.steps
-    if len(rows) < n:
-        best = _lloyd(vectors, best.centres)
+    if restarts > 1:
+        best = _lloyd(some, best.centres, _STEPS)
         steps += best.steps
-        advance(total, total, n)
+    if len(rows) < n:
+        best = _lloyd(vectors, best.centres, _STEPS)
+        steps += best.steps
+    advance(restarts + 1, restarts + 1, n)
     found = assign(vectors, best.centres)
     firm = np.clip(found.best, 0, 1) if k == 1 else margins(found.best, found.second)
     details = {
@@ -157,11 +166,11 @@ def _apart(vectors: Floats32, chosen: list[int]) -> Floats32:
     return apart
 
 
-def _lloyd(vectors: Floats32, centres: Floats32) -> _Fit:
+def _lloyd(vectors: Floats32, centres: Floats32, most: int) -> _Fit:
     """Assign vectors and move centres in turns until next to nothing is gained."""
     last, inertia, labels = np.inf, np.inf, np.full(len(vectors), -1)
     steps = 0
-    while steps < _STEPS:
+    while steps < most:
         steps += 1
         assigned, best, total = _step(vectors, centres)
         inertia = float((1 - best.astype(np.float64)).sum())
@@ -183,7 +192,9 @@ def _step(vectors: Floats32, centres: Floats32) -> tuple[Ints, Floats32, NDArray
     k = len(centres)
 
     def one(part: slice) -> tuple[Ints, Floats32, Floats32]:
-        labels, best, _ = nearest_two(vectors[part] @ centres.T)
+        scores = vectors[part] @ centres.T
+        labels = scores.argmax(axis=1)
+        best = scores[np.arange(len(labels)), labels]
         return labels, best, block_sums(vectors[part], labels, k)
 
     labels, best = np.empty(len(vectors), np.int64), np.empty(len(vectors), np.float32)
