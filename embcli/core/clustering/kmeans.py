@@ -91,9 +91,9 @@ def kmeans(
     2 + ln k candidates drawn in proportion to 1 less the cosine to the nearest centre so far, which
     for vectors of length 1 is half the squared distance. A cluster that loses all its members
     starts again at the vector that is farthest from its centre. Iterations end when one gains less
-    than 1e-4 of the objective, or after 300. O(n · k · dim) time for one, O(n) memory. Blocks of vectors
-    are of a fixed size and summed in their order: the result depends on the seed only, not on the
-    number of threads.
+    than 1e-4 of the objective, or after 300. O(n · k · dim) time for one, O(n) memory. Blocks of
+    vectors are of a fixed size and summed in their order: the result depends on the seed only, not
+    on the number of threads.
 
     References
     ----------
