@@ -200,8 +200,7 @@ def command(
         raise UsageError(
             "--kind compare takes two collections: -c A -c B"
             if kind == "compare"
-            else f"--kind {kind} takes one collection",
-            hint=None,
+            else f"--kind {kind} takes one collection"
         )
     given = {option for option in (*KINDS, "seed") if _is_given(ctx, option)}
     for option, kinds in KINDS.items():

@@ -17,6 +17,7 @@ from embcli.core.clustering.describe import cohesion, medoids
 from embcli.core.clustering.hierarchy import coarse_counts, coarser
 from embcli.core.clustering.keywords import Keyword, keywords, labels_of
 from embcli.core.neighbours import Neighbours
+from embcli.core.optional import require
 from embcli.errors import InputError, UsageError, counted
 from embcli.pipelines.cluster_plan import Plan
 from embcli.pipelines.label_command import Request, ask
@@ -231,6 +232,8 @@ def _found(
         from embcli.core.clustering.density import hdbscan
         from embcli.core.layout.umap import umap_layout
 
+        require("sklearn", "HDBSCAN")
+        require("numba", "the reduction by UMAP")
         graph = _graph(subject, plan, note, advance)
         dims = plan.dims or _REDUCED
         points = umap_layout(

@@ -78,6 +78,7 @@ def umap_layout(
     D. Kobak, G. Linderman. Initialization is critical for preserving global data structure in both
     t-SNE and UMAP. Nature Biotechnology 39, 2021.
     """
+    _require()
     n = len(vectors)
     start = spread_start(vectors, dim, _EXTENT, seed)
     if n < _FEWEST or not graph.others.shape[1]:
@@ -87,7 +88,6 @@ def umap_layout(
     a, b = _curve(spread, min_dist)
     if density and apart.any():
         return _densmap(vectors, graph, start, (a, b), epochs, seed, advance)
-    require("numba", "UMAP", "plot")
     held = strengths(apart, apart.shape[1] + 1, connected=True)
     edges = _drawn(*_union(held, graph.others), np.arange(n), epochs)
     return _moved(start, None, edges, (a, b), epochs, 1.0, seed, advance)
@@ -131,7 +131,7 @@ def umap_place(
     other new rows there are: its strongest edge is drawn in every epoch, and what it draws at
     random follows from its nearest.
     """
-    require("numba", "UMAP", "plot")
+    _require()
     m, k = near.others.shape
     if not m:
         return np.empty((0, coordinates.shape[1]), np.float32)
@@ -145,6 +145,11 @@ def umap_place(
     old = np.ascontiguousarray(coordinates, np.float32)
     placed = _moved(start, old, edges, curve, _PLACING, 0.25, seed, _silent)
     return onto_equals(placed, near, coordinates)
+
+
+def _require() -> None:
+    require("numba", "UMAP", "plot")
+    require("scipy", "UMAP", "plot")
 
 
 _Edges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]
