@@ -148,6 +148,6 @@ def test_without_numba_the_error_names_the_extra(groups, monkeypatch):
     monkeypatch.setattr("embcli.core.optional.find_spec", lambda name: None)
     with pytest.raises(ModelError, match="UMAP takes Numba") as error:
         umap_layout(vectors, graph)
-    assert error.value.hint == "pip install 'embcli[cluster]'"
+    assert error.value.hint == "pip install 'embcli[plot]'"
     with pytest.raises(ModelError, match="densMAP takes umap-learn"):
         umap_layout(vectors, graph, density=True)
