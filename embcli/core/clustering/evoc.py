@@ -51,15 +51,15 @@ def evoc(vectors: Floats32, *, min_size: int = MIN_SIZE, seed: int = 0) -> Clust
     L. McInnes. EVōC: embedding vector oriented clustering, a library, 2025.
     """
     require("evoc", "EVōC", "evoc")
-    from evoc import EVoC
-    from numba import get_num_threads, set_num_threads
-
     if min_size < 2:
         raise UsageError(f"the smallest cluster is of 2 at least, not {min_size}")
     check_vectors(vectors, fewest=1)
     n = len(vectors)
     if n < FEWEST:
         raise InputError(f"{n:,} vectors: EVōC takes at least {FEWEST}")
+    from evoc import EVoC
+    from numba import get_num_threads, set_num_threads
+
     model = EVoC(base_min_cluster_size=min_size, n_neighbors=NEIGHBOURS, random_state=seed)
     threads = get_num_threads()
     set_num_threads(1)

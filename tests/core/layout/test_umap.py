@@ -149,5 +149,8 @@ def test_without_numba_the_error_names_the_extra(groups, monkeypatch):
     with pytest.raises(ModelError, match="UMAP takes Numba") as error:
         umap_layout(vectors, graph)
     assert error.value.hint == "pip install 'embcli[plot]'"
+    monkeypatch.setattr(
+        "embcli.core.optional.find_spec", lambda name: None if name == "umap" else name
+    )
     with pytest.raises(ModelError, match="densMAP takes umap-learn"):
         umap_layout(vectors, graph, density=True)
