@@ -180,7 +180,9 @@ def slow(home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signal_", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "signal_", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_a_transformer_is_interrupted_and_does_the_rest_only(slow, home, signal_):
     words = ("encode", slow, "-m", "model", "--dtype", "float32")
     finish(*words, "-d", "whole.db")
