@@ -4,25 +4,21 @@ The protocol of Vaze et al. 2022: half of the classes are known, and half of the
 Plain k-means knows no labels; k-means++ is the paper's start: centres of new classes are drawn from
 unlabelled records, the more likely the further they are from known classes.
 
-    python benchmarks/discovery.py banking77 MODEL [SEEDS]
-    python benchmarks/discovery.py ag_news MODEL [SEEDS]
+    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/discovery.py banking77 MODEL [SEEDS]
+    OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python benchmarks/discovery.py ag_news MODEL [SEEDS]
 """
 
 import csv
-import os
 import sys
 import time
 from pathlib import Path
 
-for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ[name] = "1"
+import numpy as np
+from sklearn.cluster import KMeans
 
-import numpy as np  # noqa: E402
-from sklearn.cluster import KMeans  # noqa: E402
-
-from embcli import load_encoder  # noqa: E402
-from embcli.core.clustering import semi_supervised  # noqa: E402
-from embcli.core.clustering.discovery import discover, discovery_accuracy  # noqa: E402
+from embcli import load_encoder
+from embcli.core.clustering import semi_supervised
+from embcli.core.clustering.discovery import discover, discovery_accuracy
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
 

@@ -157,7 +157,7 @@ def _centres(
     unit: NDArray[np.float32], count: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Place centres among a sample of rows (spherical k-means, a few rounds)."""
-    from scipy.sparse import csr_array  # type: ignore[import-untyped, unused-ignore]
+    from scipy.sparse import csr_array
 
     rows = rng.choice(len(unit), min(len(unit), count * _TAUGHT_BY), replace=False)
     sample = unit[rows]

@@ -169,7 +169,7 @@ def assign_all(
     `scipy.optimize.linear_sum_assignment` on all cosines: O(n · m · min(n, m)) time at worst,
     O(n · m) memory.
     """
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
+    from scipy.optimize import linear_sum_assignment
 
     gains = unit(a) @ unit(b).T
     if threshold is not None:
@@ -207,8 +207,8 @@ def assign_among(
     `scipy.sparse.csgraph.min_weight_full_bipartite_matching`, where every row of A also has a
     place of its own to go to, at a price: the graph need not have a full matching.
     """
-    from scipy.sparse import coo_array  # type: ignore[import-untyped, unused-ignore]
-    from scipy.sparse.csgraph import (  # type: ignore[import-untyped, unused-ignore]
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import (
         min_weight_full_bipartite_matching,
     )
 

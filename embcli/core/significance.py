@@ -34,7 +34,7 @@ def paired_t_test(differences: NDArray[np.float64]) -> float | None:
         None for less than two pairs; 1 if there is no difference at all.
     """
     # scipy.stats, which has the whole test, takes a second to import.
-    from scipy.special import stdtr  # type: ignore[import-untyped, unused-ignore]
+    from scipy.special import stdtr
 
     n = len(differences)
     if n < 2:

@@ -16,6 +16,6 @@ def pot() -> Any:
     """
     for name in _OTHERS:
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{name}", "1")
-    import ot  # type: ignore[import-untyped, unused-ignore]
+    import ot
 
     return ot

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -36,26 +36,18 @@ _REDUCED = 5
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What was found.
+    """What was found beyond what the store keeps.
 
     Attributes
     ----------
-    clusters : Clusters
-    described : list of Cluster
-        Noise before the others, if there is any.
-    measures : dict
-        What is kept with the clustering, and shown.
     curve : list of dict
         What was tried to choose the number of clusters.
     levels : list of Found
         Coarser clusterings, the finest first.
     """
 
-    clusters: Clusters
-    described: list[Cluster]
-    measures: dict[str, Any]
-    curve: list[Row] = field(default_factory=list)
-    levels: list[Found] = field(default_factory=list)
+    curve: list[Row]
+    levels: list[Found]
 
 
 @dataclass(frozen=True)
@@ -149,7 +141,7 @@ def cluster(
             counts |= {"records": len(subject), "clusters": clusters.count}
 
     subject.write(keep)
-    return Result(clusters, described, measures, curve, levels)
+    return Result(curve, levels)
 
 
 def _check(subject: Subject, plan: Plan, name: str, naming: Naming) -> None:
@@ -235,6 +227,8 @@ def _found(
         require("sklearn", "HDBSCAN")
         require("numba", "the reduction by UMAP")
         graph = _graph(subject, plan, note, advance)
+        # As is usual with UMAP, and in plots, the record itself counts.
+        graph = Neighbours(graph.others[:, :-1], graph.cosines[:, :-1])
         dims = plan.dims or _REDUCED
         points = umap_layout(
             vectors, graph, dim=min(dims, len(subject) - 2), min_dist=0.0, seed=seed,

@@ -150,11 +150,11 @@ def confused_order(counts: ArrayLike) -> Ints:
     -------
     order : int64 array, shape (C,)
     """
-    from scipy.cluster.hierarchy import (  # type: ignore[import-untyped, unused-ignore]
+    from scipy.cluster.hierarchy import (
         leaves_list,
         linkage,
     )
-    from scipy.spatial.distance import squareform  # type: ignore[import-untyped, unused-ignore]
+    from scipy.spatial.distance import squareform
 
     matrix = np.asarray(counts, np.float64)
     if len(matrix) < 3:

@@ -174,7 +174,7 @@ def _node_colours(merges: Floats, groups: Groups | None, dark: bool) -> list[str
 
 
 def _tree(merges: Floats, nodes: list[str]) -> dict[str, Any]:
-    from scipy.cluster.hierarchy import dendrogram  # type: ignore[import-untyped, unused-ignore]
+    from scipy.cluster.hierarchy import dendrogram
 
     many = len(merges) + 1 > LEAVES
     how = {"truncate_mode": "lastp", "p": _TRUNCATED} if many else {}

@@ -68,7 +68,7 @@ def structure(
     into a space of their own; here the similarities are linear, the error is squared and the map
     is one.
     """
-    from scipy.optimize import minimize  # type: ignore[import-untyped, unused-ignore]
+    from scipy.optimize import minimize
 
     if weight < 0 or levels < 1 or rounds < 0:
         raise UsageError("weight and rounds must be at least 0, and levels at least 1")

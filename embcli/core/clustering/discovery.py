@@ -202,7 +202,7 @@ def discovery_accuracy(
     agree (Hungarian algorithm); old and new classes are then looked at separately.
     """
     require("scipy", "matching clusters with classes")
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
+    from scipy.optimize import linear_sum_assignment
 
     found, right = labels[~labelled], truth[~labelled]
     inside = found >= 0
@@ -267,7 +267,7 @@ def _searched(
 
 def _judged(unit: NDArray[np.float32], classes: Ints, k: int, sample: int, seed: int) -> Tried:
     """Judge a number of clusters by some runs of k-means."""
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
+    from scipy.optimize import linear_sum_assignment
 
     right = silhouette = 0.0
     rows = sampled(len(unit), sample, seed, fewest=1)

@@ -191,7 +191,7 @@ def semi_gmm(
 
 def _start(unit: Vectors, classes: Ints, k: int, seed: int, sample: int) -> Vectors:
     """Give centres: the means of classes, and what k-means finds besides, shape (k, dim)."""
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped, unused-ignore]
+    from scipy.optimize import linear_sum_assignment
 
     centres = plain_centres(unit, k, seed, sample)
     labelled = np.flatnonzero(classes >= 0)
@@ -234,7 +234,7 @@ def _assigned(
 
 def _means(unit: Vectors, labels: Ints, otherwise: Vectors) -> Vectors:
     """Average the rows of every label; where there are none, what was there stays."""
-    from scipy.sparse import csr_matrix  # type: ignore[import-untyped, unused-ignore]
+    from scipy.sparse import csr_matrix
 
     k = len(otherwise)
     sums = np.zeros(otherwise.shape)

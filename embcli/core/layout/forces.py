@@ -12,12 +12,12 @@ _FURTHEST = np.float32(4)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(inline="always")
 def _clipped(move: Any) -> Any:
     return min(max(move, -_FURTHEST), _FURTHEST)
 
 
-@numba.njit(inline="always")  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(inline="always")
 def _mixed(state: Any) -> Any:
     """Scatter the bits of a counter (SplitMix64)."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -216,7 +216,7 @@ def _in_layout(
     coordinates: NDArray[np.floating], rows: NDArray[np.int64], k: int
 ) -> NDArray[np.int64]:
     """Find the k nearest of rows in a layout, without themselves; shape (len(rows), k)."""
-    from scipy.spatial import cKDTree  # type: ignore[import-untyped, unused-ignore]
+    from scipy.spatial import cKDTree
 
     # Not balanced: many equal rows would take it long.
     tree = cKDTree(coordinates, balanced_tree=False)

@@ -136,7 +136,7 @@ def tsne_place(near: Neighbours, coordinates: NDArray[np.floating]) -> NDArray[n
     require("openTSNE", "t-SNE", "plot")
     from openTSNE.affinity import PrecomputedAffinities, joint_probabilities_nn
     from openTSNE.tsne import PartialTSNEEmbedding, TSNEEmbedding
-    from scipy.sparse import csr_matrix  # type: ignore[import-untyped, unused-ignore]
+    from scipy.sparse import csr_matrix
 
     n, k = len(coordinates), min(near.others.shape[1], _PLACED_BY)
     if not len(near.others):

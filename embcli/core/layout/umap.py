@@ -159,7 +159,7 @@ def _union(
     held: NDArray[np.float32], others: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Make strengths mutual, a + b - ab of the two ways between rows; the greatest becomes 1."""
-    from scipy.sparse import csr_array  # type: ignore[import-untyped, unused-ignore]
+    from scipy.sparse import csr_array
 
     n, k = others.shape
     one_way = csr_array((held.ravel(), others.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
@@ -203,7 +203,7 @@ def _moved(
 
 def _curve(spread: float, min_dist: float) -> tuple[float, float]:
     """Fit 1 / (1 + a · d^2b) to strengths of 1 up to `min_dist` that then fall by `spread`."""
-    from scipy.optimize import curve_fit  # type: ignore[import-untyped, unused-ignore]
+    from scipy.optimize import curve_fit
 
     apart = np.linspace(0, spread * 3, 300)
     wanted = np.where(apart < min_dist, 1, np.exp(-(apart - min_dist) / spread))
