@@ -291,8 +291,12 @@ def _check(out: Path, kind: str, dims: int, force: bool, count: int = 0) -> None
 
         check_page(out, count, force=force)
         return
-    from embcli.viz.figure import check_figure
+    from embcli.viz.figure import FORMATS, check_figure
 
+    if out.suffix.lower().removeprefix(".") not in FORMATS:
+        endings = ", ".join(f".{name}" for name in FORMATS)
+        page = ", or in .html as a page" if kind == "map" else ""
+        raise UsageError(f"a figure ends in one of {endings}{page}, not as {os.fspath(out)!r} does")
     check_figure(out, extra="plot", force=force)
 
 
