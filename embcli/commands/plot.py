@@ -209,7 +209,6 @@ def command(
             raise UsageError(f"--kind {kind} takes no {flag} (of {', '.join(kinds)} it is)")
     of_layout = None if kind == "graph" else neighbours
     plan = LayoutPlan(method, dims, of_layout, min_dist, perplexity, seed)
-    look = plot.Look(color, label, title, dark, force)
     if kind != "map" and out is None:
         raise UsageError(f"--kind {kind} is drawn into a file", hint="--out FILE.png")
     if out is not None:
@@ -237,10 +236,12 @@ def command(
             kept = subject.collection.layouts.find(name)
             plan = plan if kept is None else plan_of(kept)
         # What cannot be drawn is said before a layout that takes time.
+        colour = None
         if kind in ("map", "silhouette"):
-            plot.colouring(subject, color)
+            colour = plot.colouring(subject, color)
         elif kind in KINDS["color"]:
-            plot.grouping(subject, color, kind)
+            colour = plot.grouping(subject, color, kind)
+        look = plot.Look(colour, label, title, dark, force)
         if out is not None and kind == "map":
             _check(out, kind, dims, force, len(subject))
         laid, measured = [], []
@@ -302,7 +303,7 @@ def _check(out: Path, kind: str, dims: int, force: bool, count: int = 0) -> None
 
 def _show(output: Output, subject: "Subject", laid: "Laid", look: "Look", *, report: bool) -> None:
     """Show a small map in the terminal, or write coordinates into a pipe."""
-    from embcli.pipelines.plot import colouring, coordinate_rows
+    from embcli.pipelines.plot import coordinate_rows
 
     if output.format is not Format.table:
         if not report:
@@ -310,7 +311,7 @@ def _show(output: Output, subject: "Subject", laid: "Laid", look: "Look", *, rep
         return
     from embcli.viz.terminal import terminal_map
 
-    colour = colouring(subject, look.color)
+    colour = look.colour
     groups = None if colour is None else colour.groups
     if colour is not None and groups is None:
         output.note(f"{colour.title!r} has numbers, which the terminal does not show")

@@ -26,28 +26,6 @@ _SIMILARITIES, _LEAVES, _NODES = 200, 5000, 1000
 _EDGES = 5
 
 
-@dataclass(frozen=True)
-class Look:
-    """How pictures look.
-
-    Attributes
-    ----------
-    color : str, optional
-        A field, or "cluster", that points are coloured by; clusters, if there are any, by default.
-    names : bool, optional
-        Write names of groups into the map; by default where there are too many for a legend.
-    title : str, optional
-    dark, force : bool
-        Dark ground; replace files that are there.
-    """
-
-    color: str | None = None
-    names: bool | None = None
-    title: str | None = None
-    dark: bool = False
-    force: bool = False
-
-
 @dataclass(frozen=True, eq=False)
 class Colouring:
     """What points are coloured by.
@@ -72,8 +50,30 @@ class Colouring:
         return [None if np.isnan(value) else value for value in self.values.tolist()]
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How pictures look.
+
+    Attributes
+    ----------
+    colour : Colouring, optional
+    names : bool, optional
+        Write names of groups into the map; by default where there are too many for a legend.
+    title : str, optional
+        By default the collection's name.
+    dark, force : bool
+        Dark ground; replace files that are there.
+    """
+
+    colour: Colouring | None = None
+    names: bool | None = None
+    title: str | None = None
+    dark: bool = False
+    force: bool = False
+
+
 def colouring(subject: Subject, color: str | None) -> Colouring | None:
-    """Read what records are coloured by.
+    """Read what records are coloured by: a field, or "cluster", or clusters if there are any.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def draw_map(
     note: Note = lambda message: None,
 ) -> None:
     """Draw a map into a PNG, SVG or PDF file, or write a page that can be moved and searched."""
-    colour = colouring(subject, look.color)
+    colour = look.colour
     title = subject.side.name if look.title is None else look.title
     if path.suffix.lower() in (".html", ".htm"):
         subtitle = f"{len(subject):,} records, {_said(plan)}"
@@ -221,7 +221,7 @@ def draw_dendrogram(subject: Subject, path: Path, look: Look, note: Note) -> Non
     from embcli.viz.dendrogram import dendrogram_figure
 
     _check_few(subject, _LEAVES, "dendrogram")
-    colour = grouping(subject, look.color, "dendrogram")
+    colour = look.colour
     dendrogram_figure(
         linkage(subject.unit.astype(np.float64), "ward"), _names(subject), path,
         groups=None if colour is None else colour.groups, title=_title(subject, look),
@@ -236,7 +236,7 @@ def draw_graph(subject: Subject, path: Path, k: int, look: Look, seed: int, note
     _check_few(subject, _NODES, "graph")
     near = neighbours_of(subject, k, note=note).near
     rows = np.repeat(np.arange(len(subject)), near.others.shape[1])
-    colour = grouping(subject, look.color, "graph")
+    colour = look.colour
     graph_figure(
         None, np.stack([rows, near.others.ravel()], axis=1), near.cosines.ravel(),
         _names(subject), path, groups=None if colour is None else colour.groups,
@@ -263,7 +263,7 @@ def draw_silhouette(subject: Subject, path: Path, look: Look, note: Note) -> Non
     from embcli.core.separability.neighbourhood import silhouette
     from embcli.viz.silhouette import silhouette_figure
 
-    colour = colouring(subject, look.color)
+    colour = look.colour
     if colour is None or colour.groups is None:
         raise UsageError(
             "a silhouette plot is of groups: --color cluster, or a field with classes",
@@ -344,7 +344,7 @@ def draw_comparison(
 
     first, second = subjects
     a, b = (of.coordinates[some].astype(np.float64) for of, some in zip(laid, rows, strict=True))
-    colour = grouping(first, look.color, "compare")
+    colour = look.colour
     groups = None
     if colour is not None and colour.groups is not None:
         groups = [colour.groups[row] for row in rows[0].tolist()]
