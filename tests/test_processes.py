@@ -181,7 +181,7 @@ def slow(home):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "signal_", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+    "signal_", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.ci)]
 )
 def test_a_transformer_is_interrupted_and_does_the_rest_only(slow, home, signal_):
     words = ("encode", slow, "-m", "model", "--dtype", "float32")

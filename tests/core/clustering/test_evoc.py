@@ -6,7 +6,7 @@ from embcli.core.optional import require
 from embcli.errors import InputError, ModelError, UsageError
 
 
-@pytest.mark.long
+@pytest.mark.ci
 def test_layers_are_clusterings_of_several_sizes(caps):
     vectors, classes = caps((150, 100, 50), dim=20, width=0.12)
     found = evoc(vectors)

@@ -31,7 +31,7 @@ def test_groups_come_apart_and_neighbours_stay(groups, layout):
     assert (labels[apart.argmin(axis=1)] == labels).mean() > 0.98
 
 
-@pytest.mark.long
+@pytest.mark.ci
 def test_the_fuzzy_graph_is_that_of_umap_learn(groups):
     module = pytest.importorskip("umap.umap_")
     _, _, graph = groups
@@ -73,7 +73,7 @@ def test_three_dimensions_keep_more(groups, layout):
     assert told == [(epoch, 200, epoch) for epoch in range(1, 201)]
 
 
-@pytest.mark.long
+@pytest.mark.ci
 def test_new_rows_are_placed_as_umap_learn_does(groups):
     umap = pytest.importorskip("umap")
     vectors, _, _ = groups
@@ -121,7 +121,7 @@ def test_what_is_hard_gives_finite_coordinates(name):
     assert np.isfinite(weighted_place(near, coordinates)).all()
 
 
-@pytest.mark.long
+@pytest.mark.ci
 def test_densmap_keeps_densities():
     pytest.importorskip("umap")
     rng = np.random.default_rng(0)
