@@ -126,10 +126,7 @@ def _segments(store: Store, damage: "Damage") -> Part:
     for key in sorted({*damage.segments, *damage.unequal, *damage.vectors}):
         lost = damage.vectors.get(key, [])
         readable = sorted({*lost} - {*damage.records.get(key, ())})
-        whole = 0
-        for start in range(0, len(readable), _AT_ONCE):
-            part = readable[start : start + _AT_ONCE]
-            whole += len(store.collection(names[key]).whole_records(part)) if key in names else 0
+        whole = _whole(store, names[key], readable) if key in names else 0
         says = f"{names.get(key, key)}: {counted(len(lost), 'record')} without vectors"
         if whole:
             says += f", {whole:,} with whole texts (repair: encoded again)"
@@ -139,6 +136,16 @@ def _segments(store: Store, damage: "Damage") -> Part:
     segments = {number for each in damage.segments.values() for number in each}
     count = max(len(segments), len(found))
     return Part("segments", _checked(damage, "segments"), count, "; ".join(found))
+
+
+def _whole(store: Store, name: str, keys: Sequence[int]) -> int:
+    """How many of some records are all there, but for their vectors."""
+    try:
+        collection = store.collection(name)
+    except StoreError:
+        return 0
+    portions = (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
+    return sum(len(collection.whole_records(portion)) for portion in portions)
 
 
 def _texts(damage: "Damage") -> Part:

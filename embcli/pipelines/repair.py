@@ -142,7 +142,11 @@ def _mend(
     db = store.database
     repairs.drop_derived(db, damage)
     report.notes += repairs.mend_rows(db, damage)
-    names = store.names_of_collections()
+    names = {
+        key: name
+        for key, name in store.names_of_collections().items()
+        if store.is_whole(name)  # what cannot be mended stays damaged, and is said to be
+    }
     torn = sorted({*damage.segments, *damage.unequal, *damage.vectors} & names.keys())
     lost = {key: store.collection(names[key]).rebuild_segments() for key in torn}
     damaged = [key for keys in damage.records.values() for key in keys]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embcli.encoders import MODELS
 from embcli.encoders.recipe import Recipe
 from embcli.store import checks
 from embcli.store.checks import digest
@@ -55,7 +56,7 @@ def mend_rows(db: Database, damage: Damage) -> list[str]:
 
 
 def _mend_space(db: Database, key: int) -> list[str]:
-    hash, text = db.one("SELECT hash, recipe FROM spaces WHERE key = ?", (key,))
+    hash, model, text = db.one("SELECT hash, model, recipe FROM spaces WHERE key = ?", (key,))
     try:
         recipe = Recipe.from_json(text)
         same = recipe.hash == hash
@@ -63,30 +64,42 @@ def _mend_space(db: Database, key: int) -> list[str]:
         same = False
     if not same:
         return [f"what model made space {key} cannot be known any more: encode its texts again"]
+    if model != recipe.model and model in MODELS:
+        # The name, which is kept twice, is no part of the hash.
+        recipe = Recipe({**recipe.settings, "model": model})
     db.execute(
-        "UPDATE spaces SET model = ?, dim = ?, light = NULL, files = NULL WHERE key = ?",
-        (recipe.model, recipe.dim, key),
+        "UPDATE spaces SET model = ?, dim = ?, recipe = ?, light = NULL, files = NULL "
+        "WHERE key = ?",
+        (recipe.model, recipe.dim, recipe.json, key),
     )
     checks.seal(db, "spaces", key)
     return []
 
 
 def _mend_collection(db: Database, key: int) -> list[str]:
-    name, dtype, dim = db.one(
-        "SELECT c.name, c.dtype, s.dim FROM collections AS c "
+    name, dim = db.one(
+        "SELECT c.name, s.dim FROM collections AS c "
         "LEFT JOIN spaces AS s ON s.key = c.space WHERE c.key = ?",
         (key,),
     )
-    fits = isinstance(name, str) and name.isprintable() and dtype in DTYPES and dim is not None
-    if fits:
-        lengths = db.all("SELECT count, length(vectors) FROM segments WHERE collection = ?", (key,))
-        width = dim * DTYPES[dtype].itemsize
-        fits = all(length == count * width for count, length in lengths)
-    if not fits:
-        return [f"what collection {key} is called or means cannot be known any more"]
-    db.execute("UPDATE collections SET coding = NULL, calibration = NULL WHERE key = ?", (key,))
+    lengths = db.all("SELECT count, length(vectors) FROM segments WHERE +collection = ?", (key,))
+    fitting = [
+        dtype
+        for dtype, kind in DTYPES.items()
+        if dim is not None
+        and all(length == count * dim * kind.itemsize for count, length in lengths)
+    ]
+    if not fitting:
+        return [f"what the vectors of collection {key} mean cannot be known any more"]
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        name = f"recovered-{key}"
+    db.execute(
+        "UPDATE collections SET name = ?, dtype = ?, coding = NULL, calibration = NULL "
+        "WHERE key = ?",
+        (name, fitting[0], key),
+    )
     checks.seal(db, "collections", key)
-    return [f"the row of collection {name!r} was damaged and is kept as it fits its vectors"]
+    return [f"what the store says of collection {name!r} was damaged: look whether it is right"]
 
 
 def readable_records(db: Database, keys: Sequence[int]) -> Iterator[dict[str, Any]]:

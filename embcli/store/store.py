@@ -533,6 +533,13 @@ class Store:
         """Names of collections by the keys that `inspect` gives."""
         return dict(self._db.all("SELECT key, name FROM collections"))
 
+    def is_whole(self, name: str) -> bool:
+        """Whether what is kept of a collection itself and of its space is what was written."""
+        try:
+            return self._find(name) is not None
+        except checks.DamageError:
+            return False
+
     def ids_of(self, keys: Iterable[int]) -> list[str]:
         """Ids of records by the keys that `inspect` gives, as far as they can be read."""
         return [
