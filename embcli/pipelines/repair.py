@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embcli.config import DEFAULT_DB
-from embcli.errors import ModelError, StoreError, UsageError
+from embcli.errors import ModelError, StoreError, UsageError, counted
 from embcli.formats.target import complete_files
 from embcli.pipelines.check import damaged_error, inspected, parts_of
 from embcli.pipelines.chunking import Chunker
@@ -112,7 +112,14 @@ def _copy(db: Path, path: Path) -> list[str]:
 
     with Store(path) as new:
         copied = salvage(db, new.database)
-    return [f"{copied.get(what, 0):,} {what} could be read" for what in ("records", "segments")]
+    records, known = copied.get("records", 0), copied["known"]
+    notes = [f"{records:,} records and {copied.get('segments', 0):,} segments could be read"]
+    if known > records:
+        notes.append(
+            f"{counted(known - records, 'more record')} had vectors here, but could not be read; "
+            f"maybe by: sqlite3 {db} .recover"
+        )
+    return notes
 
 
 def _repair(path: Path, named: Path, listeners: Listeners) -> RepairReport:

@@ -6,14 +6,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from embcli.errors import StoreError
 from embcli.store.checks import seal_all
 from embcli.store.database import Database
+from embcli.store.segments import KEY
 
 # In this order: vectors before what triggers delete when vectors come. What follows from vectors
 # (codes, encodings, neighbours) is made again.
 _BY_KEY = ("spaces", "collections", "segments", "records", "maps", "runs", "queries")
-_FINDINGS = ("clusterings", "layouts")
 _OF_FINDINGS = {"clusterings": ("clusters", "assignments"), "layouts": ("points",)}
 _HIGHEST = (1 << 63) - 1
 
@@ -34,7 +36,7 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
     Returns
     -------
     copied : dict from table to int
-        How many rows.
+        How many rows; under ``known``, how many records the vectors that were read are of.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
                 hint=f"sqlite3 {damaged} .recover",
             ) from error
         with database.transaction():
-            for table in (*_BY_KEY, *_FINDINGS):
+            for table in (*_BY_KEY, *_OF_FINDINGS):
                 if table in tables:
                     rows = _readable(source, table, _columns(database, source, table))
                     copied[table] = _copy(database, source, table, rows)
@@ -64,13 +66,16 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
                 copied["checks"] = _copy_checks(database, source)
             else:  # a store from before there were any: what is left is taken as it is
                 seal_all(database.connection)
-            for table in _FINDINGS:
-                for part in _OF_FINDINGS[table]:
-                    _copy_whole(database, source, part)
+            for table, parts in _OF_FINDINGS.items():
+                if table in tables and not all(_copy_whole(database, source, p) for p in parts):
+                    database.execute(f"DELETE FROM {table}")
+                    copied[table] = 0
             indexes = "SELECT sql FROM sqlite_master WHERE type = 'index' AND name LIKE 'meta %'"
             for (sql,) in source.execute(indexes).fetchall():
                 database.execute(sql)
             database.execute("INSERT INTO records_fts (records_fts) VALUES ('rebuild')")
+        slots = [blob for (blob,) in database.all("SELECT slots FROM segments")]
+        copied["known"] = len(np.setdiff1d(np.frombuffer(b"".join(slots), KEY), [0]))
     return copied
 
 
@@ -188,10 +193,12 @@ def _copy_checks(database: Database, source: sqlite3.Connection) -> int:
     return count
 
 
-def _copy_whole(database: Database, source: sqlite3.Connection, table: str) -> None:
-    """Copy what can be read of a table from its beginning."""
-    rows = source.execute(f"SELECT * FROM {table}")
+def _copy_whole(database: Database, source: sqlite3.Connection, table: str) -> bool:
+    """Copy a table, or nothing of it."""
     try:
-        _copy(database, source, table, rows)
+        rows = source.execute(f"SELECT * FROM {table}").fetchall()
     except sqlite3.DatabaseError:
-        return
+        database.execute(f"DELETE FROM {table}")
+        return False
+    _copy(database, source, table, iter(rows))
+    return True
