@@ -48,6 +48,8 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
     with closing(sqlite3.connect(uri, uri=True)) as source:
         # Texts that are no UTF-8 any more come as bytes, and their records as damaged.
         source.text_factory = _text
+        # A file that was cut short is not opened otherwise.
+        source.execute("PRAGMA writable_schema = ON")
         try:
             tables = {name for (name,) in source.execute("SELECT name FROM sqlite_master")}
         except sqlite3.DatabaseError as error:

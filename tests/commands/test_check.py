@@ -267,6 +267,18 @@ def test_a_file_of_which_pages_are_lost_is_copied(run, store, home):
     assert refused <= 1
 
 
+def test_a_file_that_was_cut_short_is_copied(run, store):
+    content = store.read_bytes()
+    store.write_bytes(content[: len(content) // 2])
+    for words in (QUERY, ["check"], ["repair"]):
+        result = run(*words)
+        assert (result.code, result.out, result.err.count("\n")) == (5, "", 1)
+    result = run("repair", "--out", "new.db")
+    assert result.code == 0, result.err
+    assert run("check", "-d", "new.db").code == 0
+    assert run(*QUERY, "-d", "new.db").code == 0
+
+
 def test_a_file_without_its_list_of_tables(run, store, home):
     store.write_bytes(bytes(PAGE) + store.read_bytes()[PAGE:])
     for words in (["check"], ["repair"], ["repair", "--out", "new.db"]):
