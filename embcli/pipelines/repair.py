@@ -120,8 +120,8 @@ def _copy(db: Path, path: Path) -> list[str]:
     notes = [f"{records:,} records and {copied.get('segments', 0):,} segments could be read"]
     if known > records:
         notes.append(
-            f"{counted(known - records, 'more record')} had vectors here, but could not be read; "
-            f"maybe by: sqlite3 {db} .recover"
+            f"{counted(known - records, 'more record')} had vectors here, but could not be read: "
+            "encode their files again"
         )
     return notes
 

@@ -242,10 +242,10 @@ def test_a_text_index_is_made_again(run, store):
 
 
 def test_a_file_of_which_pages_are_lost_is_copied(run, store, home):
-    """Among the first forty pages are the roots of most tables."""
+    """Among the first forty pages are the roots of most tables; 5 is that of the records."""
     content = store.read_bytes()
     everything, refused = contents(), 0
-    for page in range(1, 40, 6):
+    for page in (1, 5, 7, 13, 24, 31, 37):
         store.write_bytes(content[: page * PAGE] + bytes(PAGE) + content[(page + 1) * PAGE :])
         assert run("check").code == 5, page
         untouched = store.read_bytes()
@@ -260,6 +260,7 @@ def test_a_file_of_which_pages_are_lost_is_copied(run, store, home):
         for name, (records, _) in contents("new.db").items():
             whole = everything[name][0]
             assert {*records} <= {*whole}, page
+            assert page != 5 or records == whole
             if len(records) + sum(r["lost"]["collection"] == name for r in aside) < len(whole):
                 assert "could not be read" in result.err, (page, name)
         for path in home.glob("new.db*"):
