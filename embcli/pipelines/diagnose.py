@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
-from embcli.core.cosine import pair_cosines, unit32
+from embcli.core.cosine import as_unit32, pair_cosines
 from embcli.core.neighbours import greatest
 from embcli.core.separability import isotropy
 from embcli.core.separability.moments import (
@@ -174,7 +174,9 @@ class _Doctor:
         self._rows = np.flatnonzero(norms > 0)
         if len(self._rows) < 3:
             raise InputError(f"collection {source.name!r} has hardly any vector but of zeros")
-        self._vectors = unit32(side.vectors if not len(self._zeros) else side.vectors[self._rows])
+        self._vectors = as_unit32(
+            side.vectors if not len(self._zeros) else side.vectors[self._rows]
+        )
         self._n = len(self._vectors)
         self._sample = min(self._n, sample)
         self._norms = norms

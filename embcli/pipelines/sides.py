@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.alignment import Pairs
+from embcli.core.separability.vectors import parts
 from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, UsageError, counted
 from embcli.formats import Problem
@@ -37,8 +38,20 @@ class Side:
     vectors: NDArray[np.float32]
 
     @classmethod
-    def load(cls, collection: Collection, note: Note = lambda message: None) -> "Side":
-        """Read a collection whole.
+    def load(
+        cls,
+        collection: Collection,
+        note: Note = lambda message: None,
+        wanted: NDArray[np.bool_] | None = None,
+    ) -> "Side":
+        """Read a collection, whole or some of its records.
+
+        Parameters
+        ----------
+        collection : Collection
+        note : callable
+        wanted : bool array, optional
+            See `Collection.filter`; no others are read.
 
         Raises
         ------
@@ -47,17 +60,11 @@ class Side:
         InputError
             It is empty, or a vector has a component that is no finite number.
         """
-        if collection.recipe.multivector:
-            raise UsageError(
-                f"collection {collection.name!r} has a vector for every token: maps are fitted to "
-                "one vector a record",
-                hint="embcli encode without --pooling none",
-            )
+        check_whole(collection)
         note_means(collection, note)
-        keys, vectors = collection.matrix()
-        if not len(keys):
-            raise InputError(f"collection {collection.name!r} is empty", hint="embcli encode FILE")
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        keys, vectors = collection.matrix(wanted)
+        finite = [np.isfinite(vectors[part]).all(axis=1) for part in parts(len(keys))]
+        bad = np.flatnonzero(~np.concatenate([np.empty(0, np.bool_), *finite]))
         if len(bad):
             id = collection.ids_by_key([int(keys[bad[0]])])[int(keys[bad[0]])]
             raise InputError(
@@ -105,6 +112,23 @@ class Side:
                 for name, row in zip(names, found, strict=True)
             ]
         return np.array(found, np.int64)
+
+
+def check_whole(collection: Collection) -> None:
+    """Refuse a collection that has no record, or more than one vector of each.
+
+    Raises
+    ------
+    UsageError, InputError
+    """
+    if collection.recipe.multivector:
+        raise UsageError(
+            f"collection {collection.name!r} has a vector for every token: maps are fitted to "
+            "one vector a record",
+            hint="embcli encode without --pooling none",
+        )
+    if not len(collection):
+        raise InputError(f"collection {collection.name!r} is empty", hint="embcli encode FILE")
 
 
 @dataclass(frozen=True, eq=False)
