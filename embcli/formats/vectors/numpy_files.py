@@ -1,7 +1,9 @@
 """NumPy's .npy and .npz."""
 
 import json
+import marshal
 import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from embcli.formats.vectors.rows import (
 from embcli.formats.vectors.sidecar import Labels
 
 _META = "meta"
+_BYTES_AT_ONCE = 1 << 22
 
 
 class NpyReader:
@@ -238,7 +241,8 @@ class NpyWriter:
 class NpzWriter:
     """Write an archive of arrays: vectors, ids, texts, and meta as JSON, with the recipe.
 
-    Strings are arrays of NumPy's, which cannot hold a NUL at the end of one.
+    Strings are arrays of NumPy's, which cannot hold a NUL at the end of one. They are as wide as
+    the longest, and wait in an unnamed file until that is known.
     """
 
     def __init__(
@@ -247,7 +251,8 @@ class NpzWriter:
         self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True)
         self._vectors = self._archive.open("vectors.npy", "w", force_zip64=True)
         _begin(self._vectors, (count, dim), np.dtype("<f4"))
-        self._columns: dict[str, list[str]] = {"ids": [], "texts": [], _META: []}
+        folder = os.path.dirname(os.path.abspath(path))
+        self._columns = {name: _Strings(folder) for name in ("ids", "texts", _META)}
         self._recipe = recipe
 
     def write(self, batch: VectorBatch) -> None:
@@ -263,19 +268,60 @@ class NpzWriter:
                         f"{value!r} ends in a NUL, which NumPy's arrays of strings cannot hold",
                         hint="another format: safetensors, jsonl, parquet",
                     )
-            column += values
+            column.append(values)
+
+    def abort(self) -> None:
+        """Leave the file as it is."""
+        for column in self._columns.values():
+            column.close()
+        self._vectors.close()
+        self._archive.close()
 
     def close(self) -> None:
         """Complete the file."""
         self._vectors.close()
-        arrays = {name: np.array(values, np.str_) for name, values in self._columns.items()}
-        arrays["recipe"] = np.array(json.dumps(self._recipe, ensure_ascii=False))
-        for name, array in arrays.items():
+        for name, column in self._columns.items():
             with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+                column.write_to(member)
+            column.close()
+        recipe = np.array(json.dumps(self._recipe, ensure_ascii=False))
+        with self._archive.open("recipe.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, recipe, allow_pickle=False)
         self._archive.close()
 
 
-def _begin(file: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+class _Strings:
+    """Strings on disk that become an array of equal widths."""
+
+    def __init__(self, folder: str) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)
+        self._count, self._longest = 0, 1
+
+    def append(self, values: list[str]) -> None:
+        """Put some at the end."""
+        marshal.dump(values, self._file)
+        self._count += len(values)
+        self._longest = max(self._longest, max(map(len, values), default=0))
+
+    def write_to(self, member: Any) -> None:
+        """Write all as an array."""
+        dtype = np.dtype(f"<U{self._longest}")
+        _begin(member, (self._count,), dtype)
+        self._file.seek(0)
+        written = 0
+        while written < self._count:
+            values = marshal.load(self._file)
+            written += len(values)
+            # As wide as the longest of all: few at a time, however many come together.
+            step = max(1, _BYTES_AT_ONCE // dtype.itemsize)
+            for start in range(0, len(values), step):
+                member.write(np.array(values[start : start + step], dtype).tobytes())
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._file.close()
+
+
+def _begin(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
