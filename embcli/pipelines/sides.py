@@ -15,6 +15,7 @@ from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, UsageError, counted
 from embcli.formats import Problem
 from embcli.formats.pairs import NamedPair, read_pairs
+from embcli.pipelines.memory import HELD, NEEDS, Need, ask
 from embcli.pipelines.pairwise import Note, note_means
 from embcli.store import Collection, Store
 
@@ -43,6 +44,9 @@ class Side:
         collection: Collection,
         note: Note = lambda message: None,
         wanted: NDArray[np.bool_] | None = None,
+        *,
+        need: Need | None = HELD,
+        option: str | None = None,
     ) -> "Side":
         """Read a collection, whole or some of its records.
 
@@ -52,16 +56,23 @@ class Side:
         note : callable
         wanted : bool array, optional
             See `Collection.filter`; no others are read.
+        need : Need, optional
+            What memory is asked for before; if None, that was done.
+        option : str, optional
+            As of `embcli.pipelines.memory.ask`.
 
         Raises
         ------
         UsageError
-            It has a vector for every token.
+            It has a vector for every token, or there is not enough memory.
         InputError
             It is empty, or a vector has a component that is no finite number.
         """
         check_whole(collection)
         note_means(collection, note)
+        if need is not None:
+            n = len(collection) if wanted is None else int(wanted.sum())
+            ask([(n, collection.recipe.dim)], need, note, option=option)
         keys, vectors = collection.matrix(wanted)
         finite = [np.isfinite(vectors[part]).all(axis=1) for part in parts(len(keys))]
         bad = np.flatnonzero(~np.concatenate([np.empty(0, np.bool_), *finite]))
@@ -180,7 +191,10 @@ def open_sides(
             other = stack.enter_context(Store(db_b, readonly=True))
             stack.enter_context(other.snapshot())
         a, b = store.collection(source), other.collection(target)
-        yield Side.load(a, note), Side.load(b, note)
+        for each in (a, b):
+            check_whole(each)
+        ask([(len(each), each.recipe.dim) for each in (a, b)], NEEDS["align"], note)
+        yield Side.load(a, note, need=None), Side.load(b, note, need=None)
 
 
 def pair_up(

@@ -13,6 +13,7 @@ from embcli.core.cosine import unit32
 from embcli.core.knn import AFFORDABLE, knn_graph
 from embcli.core.separability.vectors import parts
 from embcli.errors import EmbcliError, InputError, StoreError, counted
+from embcli.pipelines.memory import HELD, Need
 from embcli.pipelines.pairwise import Advance, Note, announced
 from embcli.pipelines.sides import Side, check_whole
 from embcli.pipelines.space import without_zeros
@@ -115,6 +116,8 @@ def open_subject(
     where: str | None = None,
     sample: int | None = None,
     seed: int = 0,
+    need: Need = HELD,
+    option: str | None = None,
     note: Note = lambda message: None,
 ) -> Iterator[Subject]:
     """Read a collection, or some of it, within one snapshot that lasts as long as the block.
@@ -130,19 +133,26 @@ def open_subject(
         most of them when records are added.
     seed : int
         Of the sample.
+    need : Need
+        What memory the work on them takes, see `embcli.pipelines.memory`.
+    option : str, optional
+        That makes do with fewer records.
     note : callable
 
     Raises
     ------
     InputError
         There are fewer than three records with a direction, or all have the same one.
+    UsageError
+        There is less memory than that takes.
     """
     upgrade(db)
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
         check_whole(source)
         wanted, chosen = _chosen(source, where, sample, seed)
-        side = without_zeros(Side.load(source, note, wanted), note)
+        side = Side.load(source, note, wanted, need=need, option=option)
+        side = without_zeros(side, note)
         if len(side.keys) < 3:
             raise InputError(
                 f"collection {collection!r}: {counted(len(side.keys), 'record')}, and it takes "
