@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from embcli.core.topk import DECIMALS
 
 _PAIRS_AT_ONCE = 1 << 15
-_ROWS_AT_ONCE = 1 << 14
+_ROWS_AT_ONCE = 1 << 12
 # How far the squared length may be from 1 where components of a unit vector were rounded.
 _ROUNDED = 4e-7
 

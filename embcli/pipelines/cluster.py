@@ -123,7 +123,9 @@ def cluster(
             hint="a smaller --min-size, or another --method",
         )
     measures = {**_measured(subject, clusters, label, classes), **measures}
-    arguments = {**plan.arguments, **subject.chosen, **clusters.details}
+    # What methods say of a sample is of one of their own.
+    chosen = {"found among" if key == "sample" else key: v for key, v in subject.chosen.items()}
+    arguments = {**plan.arguments, **chosen, **clusters.details}
     described = _described(subject, clusters.labels, naming, fixed, note, advance)
     levels = [
         _level(subject, labels, name, plan.method, arguments, naming.top)

@@ -90,15 +90,15 @@ def ask(
     if needed <= _MUCH and (there is None or needed <= _SHARE * there):
         return
     vectors = " and ".join(f"{n:,} × {dim:,}" for n, dim in sizes)
-    takes = f"this takes about {gibi(needed)} of memory (vectors: {vectors})"
+    takes = f"this takes about {_shown(needed)} of memory (vectors: {vectors})"
     if there is None:
         note(takes)
     elif needed <= there:
-        note(f"{takes}; {gibi(there)} are available")
+        note(f"{takes}; {_shown(there)} are available")
     else:
         fewer = _fitting(*sizes[0], need, there)
         raise UsageError(
-            f"{takes}, and {gibi(there)} are available",
+            f"{takes}, and {_shown(there)} are available",
             hint=f"{option} {fewer}" if option and fewer else "fewer records, or more memory",
         )
 
@@ -113,9 +113,12 @@ def _fitting(n: int, dim: int, need: Need, there: int) -> int:
     return int(low // round_to * round_to)
 
 
-def gibi(count: float) -> str:
+def _shown(count: float) -> str:
     """Show a number of bytes: 1.5 GiB, 800 MiB."""
-    return f"{count / (1 << 30):.1f} GiB" if count >= _MUCH else f"{count / (1 << 20):.0f} MiB"
+    unit, power = next(
+        (unit, power) for unit, power in reversed(_UNITS.items()) if count >= power or not unit
+    )
+    return f"{count / power:.{1 if unit in 'GT' and unit else 0}f} {unit and unit + 'i'}B"
 
 
 def available(root: str = "/") -> int | None:
