@@ -180,7 +180,7 @@ def _find(
 ) -> _Duplicates:
     wanted = None if where is None else source.filter(where)
     n = len(source) if wanted is None else int(wanted[source.keys()].sum())
-    ask([(n, source.recipe.dim)], NEEDS["dedup"], note)
+    ask([(n, source.recipe.dim)], NEEDS["dedup"].of(source), note)
     keys, vectors = source.matrix(wanted)
     if keep != "first":
         order = _by_right_to_stay(source, keys, keep)

@@ -166,7 +166,7 @@ def match(
             (len(source) if some is None else int(some[source.keys()].sum()), source.recipe.dim)
             for source, some in zip(sources, wanted, strict=False)
         ]
-        ask(sizes, NEEDS["match"], note)
+        ask(sizes, NEEDS["match"].of(sources[0]), note)
         left = _Side.load(sources[0], wanted[0])
         right = left if once else _Side.load(sources[1], wanted[1])
         found = _matched(left, right, _twins(left, right) if same else None, options, note, advance)

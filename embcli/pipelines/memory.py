@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from embcli.config import MEMORY_VARIABLE
 from embcli.errors import UsageError
+from embcli.store import Collection
 
 Note = Callable[[str], None]
 
@@ -38,6 +39,10 @@ class Need(NamedTuple):
     each: int
     square: float = 0
     most: int = 0
+
+    def of(self, source: Collection) -> "Need":
+        """Say what it is for a collection: means of chunks are added up in float64 first."""
+        return self if source.chunking is None else self._replace(copies=self.copies + 2)
 
     def bytes(self, n: int, dim: int) -> int:
         """Estimate the peak for n vectors, beside the program itself."""

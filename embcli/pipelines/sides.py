@@ -72,7 +72,7 @@ class Side:
         note_means(collection, note)
         if need is not None:
             n = len(collection) if wanted is None else int(wanted.sum())
-            ask([(n, collection.recipe.dim)], need, note, option=option)
+            ask([(n, collection.recipe.dim)], need.of(collection), note, option=option)
         keys, vectors = collection.matrix(wanted)
         finite = [np.isfinite(vectors[part]).all(axis=1) for part in parts(len(keys))]
         bad = np.flatnonzero(~np.concatenate([np.empty(0, np.bool_), *finite]))
@@ -193,7 +193,8 @@ def open_sides(
         a, b = store.collection(source), other.collection(target)
         for each in (a, b):
             check_whole(each)
-        ask([(len(each), each.recipe.dim) for each in (a, b)], NEEDS["align"], note)
+        need = NEEDS["align"].of(b if a.chunking is None else a)
+        ask([(len(each), each.recipe.dim) for each in (a, b)], need, note)
         yield Side.load(a, note, need=None), Side.load(b, note, need=None)
 
 

@@ -108,21 +108,25 @@ class NpzReader:
     def __iter__(self) -> Iterator[VectorBatch | Problem]:
         """Give batches; see `VectorReader`."""
         labels = Labels(self._path, self._options)
-        ids, texts, metas = map(self._column, (self._ids, self._texts, self._metas))
         start = 0
-        for rows in self._blocks():
-            part = slice(start, start + len(rows))
-            places = list(range(start + 1, start + 1 + len(rows)))
-            own = labels.take(len(rows))
-            batch = VectorBatch(
-                own[0] if ids is None or self._options.sidecar else ids[part].tolist(),
-                to_float32(rows),
-                own[1] if texts is None or self._options.sidecar else texts[part].tolist(),
-                own[2] if metas is None else [json.loads(meta) for meta in metas[part].tolist()],
-                places,
+        with self._opened() as archive:
+            ids, texts, metas = (
+                name and _Column(archive, name, self._name)
+                for name in (self._ids, self._texts, self._metas)
             )
-            yield from finite(self._name, batch)
-            start += len(rows)
+            for rows in self._blocks():
+                n = len(rows)
+                own = labels.take(n)
+                of_file = [column.take(n) if column else None for column in (ids, texts, metas)]
+                batch = VectorBatch(
+                    own[0] if of_file[0] is None or self._options.sidecar else of_file[0],
+                    to_float32(rows),
+                    own[1] if of_file[1] is None or self._options.sidecar else of_file[1],
+                    own[2] if of_file[2] is None else [json.loads(meta) for meta in of_file[2]],
+                    list(range(start + 1, start + 1 + n)),
+                )
+                yield from finite(self._name, batch)
+                start += n
         if self.count == self._rows:
             labels.finish()
 
@@ -144,13 +148,6 @@ class NpzReader:
             except ValueError:
                 return None  # an array of somebody else's
         return recipe if isinstance(recipe, dict) else None
-
-    def _column(self, name: str | None) -> NDArray[np.str_] | None:
-        if name is None:
-            return None
-        with self._opened() as archive, archive.open(f"{name}.npy") as member:
-            array = np.lib.format.read_array(member, allow_pickle=False)
-        return array if array.dtype.kind == "U" else array.astype(str)
 
     def _blocks(self) -> Iterator[NDArray[Any]]:
         """Read the vectors, some rows at a time."""
@@ -179,6 +176,25 @@ class NpzReader:
                 yield archive
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
             raise InputError(f"{self._name}: damaged, or no archive of arrays ({error})") from error
+
+
+class _Column:
+    """Strings, or whole numbers, of an archive, read a few at a time."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str, path: str) -> None:
+        self._member = archive.open(f"{name}.npy")
+        self._what = f"{path}, {name!r}"
+        _, _, self._dtype = _header(self._member, self._what)
+
+    def take(self, n: int) -> list[str]:
+        """Read the next n."""
+        if not self._dtype.itemsize:
+            return [""] * n  # an array of empty strings
+        data = self._member.read(n * self._dtype.itemsize)
+        if len(data) < n * self._dtype.itemsize:
+            raise InputError(f"{self._what}: it ends too early")
+        values: list[str] = np.frombuffer(data, self._dtype, n).astype(str).tolist()
+        return values
 
 
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
