@@ -22,7 +22,10 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class Need(NamedTuple):
-    """What something takes at its peak, measured by `tests/pipelines/test_memory.py`.
+    """What something takes at its peak.
+
+    Beside what a process takes whatever there is to do, up to about 400 MiB where texts are counted
+    for keywords.
 
     Attributes
     ----------
@@ -50,20 +53,21 @@ class Need(NamedTuple):
         return int(n * (4 * dim * self.copies + self.each) + self.square * pairs)
 
 
-# Read, scaled in place.
+# From what processes took at two sizes, see tests/pipelines/test_memory.py; rounded up. Vectors are
+# read and scaled in place; graphs of neighbours take most of the bytes for every record.
 HELD = Need(1, 250)
 NEEDS = {
-    "kmeans": Need(1, 250),
-    "gmm": Need(1, 2000),
-    "agglomerative": Need(3, 2500, 16, 10_000),
-    "hdbscan": Need(1, 2500),
+    "kmeans": Need(1, 600),
+    "gmm": Need(1, 2500),
+    "agglomerative": Need(3, 6000, 16, 10_000),
+    "hdbscan": Need(1, 3500),
     "evoc": Need(1.5, 3000),
-    "leiden": Need(1, 6000),
-    "neighbours": Need(1, 1500),
-    "umap": Need(1, 2500),
-    "densmap": Need(2, 4000),
-    "tsne": Need(1, 8000),
-    "localmap": Need(2, 5000),
+    "leiden": Need(1, 4500),
+    "neighbours": Need(1, 2500),
+    "umap": Need(1, 3500),
+    "densmap": Need(2, 6000),
+    "tsne": Need(1, 12_000),
+    "localmap": Need(2, 8000),
     "pca": Need(1, 250),
     "dedup": Need(2, 300),
     "match": Need(2, 800),

@@ -277,7 +277,7 @@ METHODS = {
 @pytest.mark.parametrize("need", METHODS)
 def test_processes_take_no_more_than_they_say(home, need):
     """Private memory of processes of their own; a third of what is said, at least."""
-    sizes, dim, private = (12_000, 36_000), 384, []
+    sizes, dim, private = (20_000, 60_000), 384, []
     for n in sizes:
         os.makedirs(str(n))
         stored(n, dim, db=f"{n}/embcli.db")
