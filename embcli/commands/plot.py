@@ -192,7 +192,7 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from embcli.pipelines import plot
     from embcli.pipelines.layouts import LayoutPlan, laid_out, plan_of
-    from embcli.pipelines.memory import HELD, NEEDS
+    from embcli.pipelines.memory import NEEDS
     from embcli.pipelines.subject import open_subject
 
     output = Output(format, None, quiet)
@@ -223,7 +223,7 @@ def command(
                     where=where,
                     sample=None if kind == "compare" else sample,
                     seed=seed,
-                    need=NEEDS[method] if kind in ("map", "compare") else HELD,
+                    need=NEEDS[method if kind in ("map", "compare") else "pca"],
                     option=None if kind == "compare" else "--sample",
                     note=output.note,
                 )
