@@ -70,7 +70,7 @@ NEEDS = {
     "densmap": Need(2, 6000),
     "tsne": Need(1, 12_000),
     "localmap": Need(2, 8000),
-    "pca": Need(1, 250),
+    "pca": Need(1, 450),
     "dedup": Need(2, 300),
     "match": Need(2, 800),
     "align": Need(4, 800),
