@@ -74,6 +74,16 @@ def command(
         ),
     ] = None,
     where: Where = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            "--sample",
+            min=3,
+            metavar="N",
+            help="Find clusters among so many records, at random, and put the others into the "
+            "cluster whose mean is nearest.",
+        ),
+    ] = None,
     show: Annotated[
         Literal["clusters", "records", "outliers", "curve"],
         typer.Option(
@@ -235,6 +245,7 @@ def command(
     from embcli.pipelines import cluster_report as report
     from embcli.pipelines.cluster import Naming, cluster
     from embcli.pipelines.cluster_plan import Plan
+    from embcli.pipelines.memory import NEEDS
     from embcli.pipelines.subject import open_subject
     from embcli.store import Store
 
@@ -266,7 +277,16 @@ def command(
     name = name or method
     with (
         output.progress("records") as advance,
-        open_subject(db, collection, where=where, seed=seed, note=output.note) as subject,
+        open_subject(
+            db,
+            collection,
+            where=where,
+            sample=sample,
+            seed=seed,
+            need=NEEDS[method],
+            option="--sample",
+            note=output.note,
+        ) as subject,
     ):
         result = cluster(
             subject,
@@ -293,9 +313,10 @@ def command(
             rows = report.cluster_rows(source, source.clusterings.clusters(clustering))
             output.rows(rows, cluster_columns(rows), id="cluster")
     show_measures(output, clustering.measures)
+    found = clustering.measures["records"]
     output.summary(
         f"{counted(clustering.measures['clusters'], 'cluster')} of "
-        f"{counted(clustering.measures['records'], 'record')}, kept as {name!r}"
+        f"{counted(found + result.assigned, 'record')}, kept as {name!r}"
         + "".join(f", {level.name!r}" for level in result.levels)
     )
 

@@ -57,6 +57,7 @@ def command(
     from there. A record is not among its own neighbours.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from embcli.pipelines.memory import NEEDS
     from embcli.pipelines.neighbours import rows_of, write_arrays
     from embcli.pipelines.subject import neighbours_of, open_subject
 
@@ -66,7 +67,10 @@ def command(
             raise UsageError(f"neighbours are written into an .npz file, not {os.fspath(out)!r}")
         if out.exists() and not force:
             raise UsageError(f"{out} is there already", hint="--force")
-    with open_subject(db, collection, where=where, seed=seed, note=output.note) as subject:
+    need = NEEDS["neighbours"]
+    with open_subject(
+        db, collection, where=where, seed=seed, need=need, note=output.note
+    ) as subject:
         with output.progress("records") as advance:
             graph = neighbours_of(
                 subject,

@@ -192,6 +192,7 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from embcli.pipelines import plot
     from embcli.pipelines.layouts import LayoutPlan, laid_out, plan_of
+    from embcli.pipelines.memory import NEEDS
     from embcli.pipelines.subject import open_subject
 
     output = Output(format, None, quiet)
@@ -222,6 +223,8 @@ def command(
                     where=where,
                     sample=None if kind == "compare" else sample,
                     seed=seed,
+                    need=NEEDS[method if kind in ("map", "compare") else "pca"],
+                    option=None if kind == "compare" else "--sample",
                     note=output.note,
                 )
             )

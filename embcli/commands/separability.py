@@ -339,6 +339,7 @@ def _spaces(
     advance: Any,
 ) -> Iterator["Space"]:
     """Give the spaces that are asked for, one after the other."""
+    from embcli.pipelines.memory import NEEDS
     from embcli.pipelines.sides import Side
     from embcli.pipelines.space import (
         Space,
@@ -351,7 +352,8 @@ def _spaces(
 
     fewest = max(folds, 2)
     for name in names:
-        side = without_zeros(Side.load(store.collection(name), output.note), output.note)
+        side = Side.load(store.collection(name), output.note, need=NEEDS["separability"])
+        side = without_zeros(side, output.note)
         found = None
         if label is not None:
             found = label_by_field(side, label, fewest, output.note)

@@ -6,7 +6,9 @@ from numpy.typing import NDArray
 from embcli.core.topk import DECIMALS
 
 _PAIRS_AT_ONCE = 1 << 15
-_ROWS_AT_ONCE = 1 << 14
+_ROWS_AT_ONCE = 1 << 12
+# How far the squared length may be from 1 where components of a unit vector were rounded.
+_ROUNDED = 4e-7
 
 
 def cosines(queries: NDArray[np.floating], vectors: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -55,10 +57,31 @@ def unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     return scaled
 
 
-def unit32(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Scale many vectors as `unit` does, a part at a time, and round to float32."""
-    scaled = np.empty(vectors.shape, np.float32)
+def unit32(
+    vectors: NDArray[np.floating], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Scale many vectors as `unit` does, a part at a time, and round to float32.
+
+    The result is written to `out`, which may be the vectors themselves, or is a new array.
+    """
+    scaled = np.empty(vectors.shape, np.float32) if out is None else out
     for start in range(0, len(vectors), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
         scaled[part] = unit(vectors[part])
     return scaled
+
+
+def as_unit32(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Give many vectors at length 1, as `unit32` does, to be read only.
+
+    Those of float32 that have it already, but for rounding, are given back themselves: a copy of
+    millions of them takes gigabytes and changes nothing.
+    """
+    if vectors.dtype != np.float32:
+        return unit32(vectors)
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        part = vectors[start : start + _ROWS_AT_ONCE]
+        squares = np.einsum("ij,ij->i", part, part, dtype=np.float64)
+        if (np.abs(squares - 1) > _ROUNDED).any():
+            return unit32(vectors)
+    return np.asarray(vectors, np.float32)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.core.cosine import pair_cosines, unit32
+from embcli.core.cosine import as_unit32, pair_cosines
 from embcli.core.matching import SLACK, THREADS, Advance, Matches
 from embcli.core.neighbours import BLOCK, both_ways
 from embcli.core.topk import DECIMALS
@@ -33,8 +33,8 @@ def densities(
     As `embcli.core.neighbours.neighbours`, and averaged in float64: equal vectors have equal
     densities.
     """
-    left = unit32(a)
-    right = left if b is a else unit32(b)
+    left = as_unit32(a)
+    right = left if b is a else as_unit32(b)
     of_a, of_b = both_ways(left, right, (k, k), advance)
     return _density(left, right, of_a.others), _density(right, left, of_b.others)
 
@@ -75,8 +75,8 @@ def csls(
     .. [1] A. Conneau, G. Lample, M. Ranzato, L. Denoyer, H. Jégou. Word translation without
        parallel data. ICLR 2018.
     """
-    left = unit32(a)
-    right = left if b is a else unit32(b)
+    left = as_unit32(a)
+    right = left if b is a else as_unit32(b)
     wide = max(k, neighbourhood) + _WIDTH
     of_a, of_b = both_ways(left, right, (wide, neighbourhood), advance)
     own = _density(left, right, of_a.others[:, :neighbourhood])

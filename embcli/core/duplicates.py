@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.core.cosine import pair_cosines, unit, unit32
+from embcli.core.cosine import as_unit32, pair_cosines, unit, unit32
 
 Advance = Callable[[int, int, int], None]
 
@@ -246,7 +246,7 @@ def _shortened(vectors: NDArray[np.float32], threshold: float) -> NDArray[np.flo
     """Make vectors of length 1 whose product is at least the cosine; see `NearPairs`."""
     n, dim = vectors.shape
     if n * n / 2 * (_LOOK + _MULTIPLY * dim) <= _AXES * dim**3:
-        return unit32(vectors)
+        return as_unit32(vectors)
     rng = np.random.default_rng(0)
     sample = unit(vectors[np.sort(rng.permutation(n)[: 4 * _SAMPLE])])
     axes = np.linalg.eigh(sample.T @ sample)[1][:, ::-1].astype(np.float32)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.core.cosine import pair_cosines, unit, unit32
+from embcli.core.cosine import as_unit32, pair_cosines, unit
 from embcli.core.topk import DECIMALS
 
 Advance = Callable[[int, int, int], None]
@@ -78,8 +78,8 @@ def nearest(
     n, m = len(a), len(b)
     if not n or not m:
         return _collected([])
-    left = unit32(a)
-    right = left if b is a else unit32(b)
+    left = as_unit32(a)
+    right = left if b is a else as_unit32(b)
     own, other = density if density is not None else (np.zeros(n), np.zeros(m))
     offset = other.astype(np.float32)
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.core.cosine import unit32
+from embcli.core.cosine import as_unit32
 from embcli.core.matching import THREADS, Advance, kth_best
 
 # A block of rows is multiplied with a block of columns at once.
@@ -60,8 +60,8 @@ def neighbours(
     O(n · m · dim) time, O((n + m) · (dim + k)) memory. Blocks are shared among threads, as in
     `embcli.core.duplicates.NearPairs`.
     """
-    left = unit32(a)
-    return both_ways(left, left if b is a else unit32(b), (k, k), advance)
+    left = as_unit32(a)
+    return both_ways(left, left if b is a else as_unit32(b), (k, k), advance)
 
 
 def greatest(

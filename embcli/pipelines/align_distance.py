@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embcli.config import DEFAULT_DB
 from embcli.core import space_similarity as similarity
 from embcli.errors import InputError, ModelError, UsageError, counted
+from embcli.pipelines.memory import NEEDS, ask
 from embcli.pipelines.pairwise import Note, note_means
 from embcli.store import Collection, Store
 
@@ -191,6 +192,7 @@ def _shared(
             stack.enter_context(store.snapshot())
             source = store.collection(name)
             note_means(source, note)
+            ask([(len(source), source.recipe.dim)], NEEDS["align"].of(source), note)
             keys, vectors = source.matrix()
             named = source.ids_by_key(keys.tolist())
             sides.append((source, {named[key]: i for i, key in enumerate(keys.tolist())}, vectors))

@@ -7,6 +7,7 @@ from embcli.errors import UsageError
 from embcli.formats.atlas import atlas_command, write_atlas
 from embcli.formats.vectors import require
 from embcli.pipelines.layouts import LayoutPlan, laid_out
+from embcli.pipelines.memory import NEEDS
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.plot import cluster_columns
 from embcli.pipelines.subject import neighbours_of, open_subject
@@ -40,7 +41,8 @@ def export_atlas(
     require("pyarrow", "arrow")
     if os.path.exists(path) and not force:
         raise UsageError(f"{path} is there already", hint="--force")
-    with open_subject(db, collection, where=where, note=note) as subject:
+    need = NEEDS["umap"]
+    with open_subject(db, collection, where=where, need=need, note=note) as subject:
         laid = laid_out(subject, LayoutPlan(), note=note, advance=advance)
         near = neighbours_of(subject, note=note, advance=advance).near
         keys = subject.keys.tolist()

@@ -20,6 +20,7 @@ from embcli.core.neighbours import Neighbours
 from embcli.core.optional import require
 from embcli.errors import InputError, UsageError, counted
 from embcli.pipelines.cluster_plan import Plan
+from embcli.pipelines.cluster_report import assign_new
 from embcli.pipelines.label_command import Request, ask
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.subject import Subject, neighbours_of
@@ -44,10 +45,13 @@ class Result:
         What was tried to choose the number of clusters.
     levels : list of Found
         Coarser clusterings, the finest first.
+    assigned : int
+        How many records that are not in a sample were put into its clusters.
     """
 
     curve: list[Row]
     levels: list[Found]
+    assigned: int = 0
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,9 @@ def cluster(
             hint="a smaller --min-size, or another --method",
         )
     measures = {**_measured(subject, clusters, label, classes), **measures}
-    arguments = {**plan.arguments, **subject.chosen, **clusters.details}
+    # What methods say of a sample is of one of their own.
+    chosen = {"found among" if key == "sample" else key: v for key, v in subject.chosen.items()}
+    arguments = {**plan.arguments, **chosen, **clusters.details}
     described = _described(subject, clusters.labels, naming, fixed, note, advance)
     levels = [
         _level(subject, labels, name, plan.method, arguments, naming.top)
@@ -141,7 +147,14 @@ def cluster(
             counts |= {"records": len(subject), "clusters": clusters.count}
 
     subject.write(keep)
-    return Result(curve, levels)
+    assigned = 0
+    if "sample" in subject.chosen:
+        _, assigned = assign_new(name, subject.side.name, db=subject.db)
+        note(
+            f"found among {counted(len(subject), 'record')} at random, of which measures and "
+            f"keywords are; {assigned:,} more are in the cluster whose mean is nearest"
+        )
+    return Result(curve, levels, assigned)
 
 
 def _check(subject: Subject, plan: Plan, name: str, naming: Naming) -> None:

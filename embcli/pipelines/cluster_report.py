@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embcli.config import DEFAULT_DB
 from embcli.core.clustering.describe import outliers as outlier_scores
@@ -12,14 +13,17 @@ from embcli.core.cosine import unit32
 from embcli.core.duplicates import star_groups
 from embcli.errors import InputError, NothingFoundError, counted
 from embcli.pipelines.dedup import THRESHOLD
-from embcli.pipelines.pairwise import Advance, Note
-from embcli.pipelines.sides import Side
+from embcli.pipelines.memory import NEEDS
+from embcli.pipelines.pairwise import Advance, Note, note_means
+from embcli.pipelines.sides import Side, check_whole
 from embcli.store import Cluster, Clustering, Collection, Members, Store
 from embcli.store.clusterings import names_of
 
 Row = dict[str, Any]
+Ints = NDArray[np.int64]
 
 _TEXTS_AT_ONCE = 1000
+_VECTORS_AT_ONCE = 1 << 16
 
 
 def clustering_rows(collection: Collection) -> list[Row]:
@@ -129,7 +133,7 @@ def odd_rows(
     """
     names = names_of(collection.clusterings.clusters(clustering))
     side, members = _both(collection, clustering, note)
-    vectors, labels = unit32(side.vectors), members.clusters
+    vectors, labels = unit32(side.vectors, out=side.vectors), members.clusters
     scores = outlier_scores(vectors, labels)
     far = np.argsort(-scores, kind="stable")[:k]
     grouping = star_groups(vectors, THRESHOLD, advance)
@@ -185,40 +189,64 @@ def assign_new(
     NothingFoundError
         There is no such clustering.
     """
-    from embcli.core.clustering.centres import assign, margins, means
-
     with Store.existing(db) as store:
         source = store.collection(collection)
         with store.snapshot():
             clustering = source.clusterings.get(name)
-            side = Side.load(source, note)
+            check_whole(source)
+            note_means(source, note)
             members = source.clusterings.members(clustering)
-            where = clustering.arguments.get("where")
-            wanted = None if where is None else source.filter(where)
-        later = ~np.isin(side.keys, members.keys) & side.vectors.any(axis=1)
-        if wanted is not None:
-            later &= wanted[side.keys]
-        new = np.flatnonzero(later)
-        inside = members.take(members.clusters >= 0)
-        if not len(inside.keys):
-            raise InputError(f"{clustering.name!r} has no cluster but noise any more")
-        if len(new):
-            vectors = unit32(side.vectors)
-            rows = np.searchsorted(side.keys, inside.keys)
-            # Of clusters that have lost their members nothing is known any more.
-            numbers, labels = np.unique(inside.clusters, return_inverse=True)
-            found = assign(vectors[new], means(vectors[rows], labels, len(numbers)))
-            strengths = margins(found.best, found.second)
-            source.clusterings.assign(
-                clustering, Members(side.keys[new], numbers[found.labels], strengths)
-            )
-    return clustering, len(new)
+            inside = members.take(members.clusters >= 0)
+            if not len(inside.keys):
+                raise InputError(f"{clustering.name!r} has no cluster but noise any more")
+            keys = np.unique(source.live()[0])
+            later = ~np.isin(keys, members.keys)
+            if (where := clustering.arguments.get("where")) is not None:
+                later &= source.filter(where)[keys]
+            found = _nearest_means(source, inside, keys[later])
+        if len(found.keys):
+            source.clusterings.assign(clustering, found)
+    return clustering, len(found.keys)
+
+
+def _nearest_means(source: Collection, inside: Members, keys: Ints) -> Members:
+    """Put records into the cluster with the nearest mean, those with a vector of zeros left out."""
+    from embcli.core.clustering.centres import assign, margins, sums
+
+    # Of clusters that have lost their members nothing is known any more.
+    numbers, labels = np.unique(inside.clusters, return_inverse=True)
+    total = np.zeros((len(numbers), source.recipe.dim))
+    if len(keys):
+        for rows, vectors in _parts(source, inside.keys):
+            total += sums(vectors, labels[rows], len(numbers))
+    centres = unit32(total)
+    found = []
+    for rows, vectors in _parts(source, keys):
+        there = vectors.any(axis=1)
+        near = assign(vectors[there], centres)
+        strengths = margins(near.best, near.second)
+        found.append(Members(keys[rows][there], numbers[near.labels], strengths))
+    if not found:
+        return inside.take(slice(0, 0))
+    return Members(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def _parts(source: Collection, keys: Ints) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Read vectors of records at length 1, some at a time; say which of the keys they are of."""
+    last = int(source.live()[0].max(initial=0))
+    for start in range(0, len(keys), _VECTORS_AT_ONCE):
+        rows = slice(start, start + _VECTORS_AT_ONCE)
+        wanted = np.zeros(last + 1, np.bool_)
+        wanted[keys[rows]] = True
+        vectors = source.matrix(wanted)[1]
+        yield rows, unit32(vectors, out=vectors)
 
 
 def _both(collection: Collection, clustering: Clustering, note: Note) -> tuple[Side, Members]:
     """Read the records of a clustering with their vectors."""
     members = collection.clusterings.members(clustering)
-    side = Side.load(collection, note)
+    side = Side.load(collection, note, need=NEEDS["dedup"])
     there = np.isin(side.keys, members.keys) & side.vectors.any(axis=1)
-    side = Side(collection, side.keys[there], side.vectors[there])
+    if not there.all():
+        side = Side(collection, side.keys[there], side.vectors[there])
     return side, members.take(np.isin(members.keys, side.keys))

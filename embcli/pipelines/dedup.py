@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.core.duplicates import Grouping, single_groups, star_groups
 from embcli.errors import UsageError
-from embcli.pipelines.pairwise import Advance, Note, announced, note_means
+from embcli.pipelines.memory import NEEDS, ask
+from embcli.pipelines.pairwise import Advance, Note, announced, note_means, reorder
 from embcli.store import Collection, Store
 
 # Of the pairs of STS-B that are at least this near, 89 % mean the same or nearly so (4 or more of
@@ -177,10 +178,14 @@ def _find(
     note: Note,
     advance: Advance,
 ) -> _Duplicates:
-    keys, vectors = source.matrix(None if where is None else source.filter(where))
-    if keep != "first":  # no copy of what may be gigabytes
+    wanted = None if where is None else source.filter(where)
+    n = len(source) if wanted is None else int(wanted[source.keys()].sum())
+    ask([(n, source.recipe.dim)], NEEDS["dedup"].of(source), note)
+    keys, vectors = source.matrix(wanted)
+    if keep != "first":
         order = _by_right_to_stay(source, keys, keep)
-        keys, vectors = keys[order], vectors[order]
+        keys = keys[order]
+        reorder(vectors, order)
     what = f"comparing {len(keys):,} records with each other"
     grouping = LINKAGES[linkage](vectors, threshold, announced(advance, note, what))
     _join_equal_texts(source, keys, vectors, grouping)

@@ -3,6 +3,7 @@
 import os
 import shlex
 import unicodedata
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
-from embcli.core.cosine import pair_cosines, unit32
+from embcli.core.cosine import as_unit32, pair_cosines
 from embcli.core.neighbours import greatest
 from embcli.core.separability import isotropy
 from embcli.core.separability.moments import (
@@ -28,6 +29,7 @@ from embcli.core.separability.persistence import persistence
 from embcli.core.separability.uniformity import uniformity
 from embcli.core.separability.vectors import SAMPLE
 from embcli.errors import InputError, counted
+from embcli.pipelines.memory import NEEDS
 from embcli.pipelines.pairwise import Note
 from embcli.pipelines.sides import Side
 from embcli.store import Collection, Store
@@ -146,7 +148,7 @@ def diagnose(
     """
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
-        side = Side.load(source, note)
+        side = Side.load(source, note, need=NEEDS["separability"])
         if len(side.keys) < 3:
             raise InputError(
                 f"collection {collection!r} has {counted(len(side.keys), 'record')}: three at "
@@ -174,7 +176,9 @@ class _Doctor:
         self._rows = np.flatnonzero(norms > 0)
         if len(self._rows) < 3:
             raise InputError(f"collection {source.name!r} has hardly any vector but of zeros")
-        self._vectors = unit32(side.vectors if not len(self._zeros) else side.vectors[self._rows])
+        self._vectors = as_unit32(
+            side.vectors if not len(self._zeros) else side.vectors[self._rows]
+        )
         self._n = len(self._vectors)
         self._sample = min(self._n, sample)
         self._norms = norms
@@ -309,12 +313,12 @@ class _Doctor:
     def _texts(self, runs: Iterable[Any]) -> Iterator[Finding]:
         scripts: Counter[str] = Counter()
         empty: list[str] = []
-        texts: Counter[int] = Counter()
+        texts = array("q")
         for record in self._source.records():
             if not record.text.strip():
                 empty.append(record.id)
                 continue
-            texts[hash(record.text)] += 1
+            texts.append(hash(record.text))
             scripts[_script(record.text)] += 1
         total = len(self._side.keys)
         if len(empty) < total:  # vectors that were imported may come without texts
@@ -323,7 +327,7 @@ class _Doctor:
                 "nothing but white space" if empty else "every record has a text", "",
                 empty[:_NAMED],
             )  # fmt: skip
-            copies = sum(texts.values()) - len(texts)
+            copies = len(texts) - len(np.unique(np.frombuffer(texts, np.int64)))
             yield Finding(
                 "repeated texts", copies, total, "look" if copies else "ok",
                 "records whose text another has word for word",

@@ -16,7 +16,8 @@ from embcli.config import DEFAULT_DB
 from embcli.core import matching
 from embcli.core.matching import Matches
 from embcli.errors import ModelError, UsageError, counted
-from embcli.pipelines.pairwise import Advance, Note, announced, note_means
+from embcli.pipelines.memory import NEEDS, ask
+from embcli.pipelines.pairwise import Advance, Note, announced, note_means, reorder
 from embcli.store import Collection, Record, Store
 
 METHODS = ("nearest", "mutual", "assignment")
@@ -155,11 +156,19 @@ def match(
         same = other is store and a == b
         for source in sources[:1] if same else sources:
             note_means(source, note)
-        left = _Side.load(sources[0], options.where_a)
-        if same and options.where_a == options.where_b:
-            right = left
-        else:
-            right = _Side.load(sources[1], options.where_b)
+        once = same and options.where_a == options.where_b
+        filters = (options.where_a, options.where_b)[: 1 if once else 2]
+        wanted = [
+            None if where is None else source.filter(where)
+            for source, where in zip(sources, filters, strict=False)
+        ]
+        sizes = [
+            (len(source) if some is None else int(some[source.keys()].sum()), source.recipe.dim)
+            for source, some in zip(sources, wanted, strict=False)
+        ]
+        ask(sizes, NEEDS["match"].of(sources[0]), note)
+        left = _Side.load(sources[0], wanted[0])
+        right = left if once else _Side.load(sources[1], wanted[1])
         found = _matched(left, right, _twins(left, right) if same else None, options, note, advance)
         # As A is stored; the numbering is by id.
         found = found.take(np.lexsort((found.ranks, left.keys[found.rows])))
@@ -187,12 +196,13 @@ class _Side:
     vectors: NDArray[np.float32]
 
     @classmethod
-    def load(cls, source: Collection, where: str | None) -> "_Side":
-        keys, vectors = source.matrix(None if where is None else source.filter(where))
+    def load(cls, source: Collection, wanted: NDArray[np.bool_] | None) -> "_Side":
+        keys, vectors = source.matrix(wanted)
         named = source.ids_by_key(keys.tolist())
         ids = [named[key] for key in keys.tolist()]
         order = np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
-        return cls(source, keys[order], sorted(ids), vectors[order])
+        reorder(vectors, order)
+        return cls(source, keys[order], sorted(ids), vectors)
 
     def records(self, rows: NDArray[np.int64]) -> dict[int, Record]:
         return self.source.get_by_key(np.unique(self.keys[rows]).tolist())

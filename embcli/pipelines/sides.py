@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.alignment import Pairs
+from embcli.core.separability.vectors import parts
 from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, UsageError, counted
 from embcli.formats import Problem
 from embcli.formats.pairs import NamedPair, read_pairs
+from embcli.pipelines.memory import HELD, NEEDS, Need, ask
 from embcli.pipelines.pairwise import Note, note_means
 from embcli.store import Collection, Store
 
@@ -37,27 +39,43 @@ class Side:
     vectors: NDArray[np.float32]
 
     @classmethod
-    def load(cls, collection: Collection, note: Note = lambda message: None) -> "Side":
-        """Read a collection whole.
+    def load(
+        cls,
+        collection: Collection,
+        note: Note = lambda message: None,
+        wanted: NDArray[np.bool_] | None = None,
+        *,
+        need: Need | None = HELD,
+        option: str | None = None,
+    ) -> "Side":
+        """Read a collection, whole or some of its records.
+
+        Parameters
+        ----------
+        collection : Collection
+        note : callable
+        wanted : bool array, optional
+            See `Collection.filter`; no others are read.
+        need : Need, optional
+            What memory is asked for before; if None, that was done.
+        option : str, optional
+            As of `embcli.pipelines.memory.ask`.
 
         Raises
         ------
         UsageError
-            It has a vector for every token.
+            It has a vector for every token, or there is not enough memory.
         InputError
             It is empty, or a vector has a component that is no finite number.
         """
-        if collection.recipe.multivector:
-            raise UsageError(
-                f"collection {collection.name!r} has a vector for every token: maps are fitted to "
-                "one vector a record",
-                hint="embcli encode without --pooling none",
-            )
+        check_whole(collection)
         note_means(collection, note)
-        keys, vectors = collection.matrix()
-        if not len(keys):
-            raise InputError(f"collection {collection.name!r} is empty", hint="embcli encode FILE")
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if need is not None:
+            n = len(collection) if wanted is None else int(wanted.sum())
+            ask([(n, collection.recipe.dim)], need.of(collection), note, option=option)
+        keys, vectors = collection.matrix(wanted)
+        finite = [np.isfinite(vectors[part]).all(axis=1) for part in parts(len(keys))]
+        bad = np.flatnonzero(~np.concatenate([np.empty(0, np.bool_), *finite]))
         if len(bad):
             id = collection.ids_by_key([int(keys[bad[0]])])[int(keys[bad[0]])]
             raise InputError(
@@ -105,6 +123,23 @@ class Side:
                 for name, row in zip(names, found, strict=True)
             ]
         return np.array(found, np.int64)
+
+
+def check_whole(collection: Collection) -> None:
+    """Refuse a collection that has no record, or more than one vector of each.
+
+    Raises
+    ------
+    UsageError, InputError
+    """
+    if collection.recipe.multivector:
+        raise UsageError(
+            f"collection {collection.name!r} has a vector for every token: maps are fitted to "
+            "one vector a record",
+            hint="embcli encode without --pooling none",
+        )
+    if not len(collection):
+        raise InputError(f"collection {collection.name!r} is empty", hint="embcli encode FILE")
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +191,11 @@ def open_sides(
             other = stack.enter_context(Store(db_b, readonly=True))
             stack.enter_context(other.snapshot())
         a, b = store.collection(source), other.collection(target)
-        yield Side.load(a, note), Side.load(b, note)
+        for each in (a, b):
+            check_whole(each)
+        need = NEEDS["align"].of(b if a.chunking is None else a)
+        ask([(len(each), each.recipe.dim) for each in (a, b)], need, note)
+        yield Side.load(a, note, need=None), Side.load(b, note, need=None)
 
 
 def pair_up(

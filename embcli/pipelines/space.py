@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.core.cosine import unit32
+from embcli.core.cosine import as_unit32
 from embcli.encoders import is_known, is_quick, load_encoder, options_of
 from embcli.errors import InputError, ModelError, UsageError, counted
 from embcli.formats import Problem
@@ -65,7 +65,7 @@ class Space:
     @cached_property
     def unit(self) -> NDArray[np.float32]:
         """The vectors at length 1, shape (n, dim)."""
-        return unit32(self.vectors)
+        return as_unit32(self.vectors)
 
     @cached_property
     def known(self) -> NDArray[np.float32]:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,11 @@ from numpy.typing import NDArray
 
 from embcli.core.cosine import unit32
 from embcli.core.knn import AFFORDABLE, knn_graph
+from embcli.core.separability.vectors import parts
 from embcli.errors import EmbcliError, InputError, StoreError, counted
+from embcli.pipelines.memory import HELD, Need
 from embcli.pipelines.pairwise import Advance, Note, announced
-from embcli.pipelines.sides import Side
+from embcli.pipelines.sides import Side, check_whole
 from embcli.pipelines.space import without_zeros
 from embcli.store import Collection, Graph, Store
 
@@ -31,7 +32,7 @@ class Subject:
     Attributes
     ----------
     side : Side
-        Those without a direction, whose vector is zeros, are left out.
+        With vectors at length 1. Those without a direction, whose vector is zeros, are left out.
     db : path
     state : str or None
         Of the collection's vectors; None if these are not all its records.
@@ -54,10 +55,10 @@ class Subject:
         """Of the records, rising."""
         return self.side.keys
 
-    @cached_property
+    @property
     def unit(self) -> NDArray[np.float32]:
         """The vectors at length 1, shape (n, dim)."""
-        return unit32(self.side.vectors)
+        return self.side.vectors
 
     def __len__(self) -> int:
         return len(self.side.keys)
@@ -115,6 +116,8 @@ def open_subject(
     where: str | None = None,
     sample: int | None = None,
     seed: int = 0,
+    need: Need = HELD,
+    option: str | None = None,
     note: Note = lambda message: None,
 ) -> Iterator[Subject]:
     """Read a collection, or some of it, within one snapshot that lasts as long as the block.
@@ -130,38 +133,59 @@ def open_subject(
         most of them when records are added.
     seed : int
         Of the sample.
+    need : Need
+        What memory the work on them takes, see `embcli.pipelines.memory`.
+    option : str, optional
+        That makes do with fewer records.
     note : callable
 
     Raises
     ------
     InputError
         There are fewer than three records with a direction, or all have the same one.
+    UsageError
+        There is less memory than that takes.
     """
     upgrade(db)
     with Store(db, readonly=True) as store, store.snapshot():
         source = store.collection(collection)
-        wanted = None if where is None else source.filter(where)
-        side = Side.load(source, note)
-        if wanted is not None:
-            side = _some(side, wanted[side.keys])
-            if not len(side.keys):
-                raise InputError(f"no record of collection {collection!r} passes --where")
-        chosen: dict[str, Any] = {} if where is None else {"where": where}
-        if sample is not None and sample < len(side.keys):
-            chosen |= {"sample": sample}
-            side = _some(side, drawn(side.keys, sample, seed))
+        check_whole(source)
+        wanted, chosen = _chosen(source, where, sample, seed)
+        side = Side.load(source, note, wanted, need=need, option=option)
         side = without_zeros(side, note)
         if len(side.keys) < 3:
             raise InputError(
                 f"collection {collection!r}: {counted(len(side.keys), 'record')}, and it takes "
                 "three at least"
             )
-        if (side.vectors == side.vectors[0]).all():
+        if all((side.vectors[part] == side.vectors[0]).all() for part in parts(len(side.keys))):
             raise InputError(
                 f"collection {collection!r}: all {len(side.keys):,} vectors are the same, and "
                 "there is nothing to tell them apart by"
             )
+        unit32(side.vectors, out=side.vectors)
         yield Subject(side, db, None if chosen else source.graphs.state(), chosen)
+
+
+def _chosen(
+    source: Collection, where: str | None, sample: int | None, seed: int
+) -> tuple[NDArray[np.bool_] | None, dict[str, Any]]:
+    """Tell which records are read (None for all), and by what they were chosen."""
+    if where is None and (sample is None or sample >= len(source)):
+        return None, {}
+    keys = np.unique(source.live()[0])
+    wanted = np.zeros(int(keys[-1]) + 1, np.bool_)
+    chosen: dict[str, Any] = {}
+    if where is not None:
+        chosen["where"] = where
+        keys = keys[source.filter(where)[keys]]
+        if not len(keys):
+            raise InputError(f"no record of collection {source.name!r} passes --where")
+    if sample is not None and sample < len(keys):
+        chosen["sample"] = sample
+        keys = keys[drawn(keys, sample, seed)]
+    wanted[keys] = True
+    return wanted, chosen
 
 
 def upgrade(db: str | os.PathLike[str]) -> None:
@@ -239,7 +263,3 @@ def drawn(keys: NDArray[np.int64], sample: int, seed: int) -> NDArray[np.bool_]:
     found = np.zeros(len(keys), np.bool_)
     found[np.argsort(state ^ (state >> np.uint64(31)))[:sample]] = True
     return found
-
-
-def _some(side: Side, chosen: NDArray[np.bool_]) -> Side:
-    return Side(side.collection, side.keys[chosen], side.vectors[chosen])

@@ -182,17 +182,13 @@ class Clusterings:
 
     def members(self, clustering: Clustering) -> Members:
         """Tell which cluster every record is in; those that came later are left out."""
-        rows = self._db.all(
-            "SELECT record, cluster, strength FROM assignments WHERE clustering = ? "
-            "ORDER BY record",
+        columns = self._db.arrays(
+            "SELECT record, cluster, strength FROM assignments "
+            "WHERE clustering = ? AND record > ? ORDER BY record LIMIT ?",
             (clustering.key,),
+            (np.int64, np.int64, np.float32),
         )
-        columns = list(zip(*rows, strict=True)) or [(), (), ()]
-        return Members(
-            np.array(columns[0], np.int64),
-            np.array(columns[1], np.int64),
-            np.array(columns[2], np.float32),
-        )
+        return Members(*columns)
 
     def add(self, found: Found, levels: Sequence[Found] = ()) -> Clustering:
         """Keep a clustering in the place of that of its name, in one transaction.

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from embcli.errors import StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 APPLICATION_ID = int.from_bytes(b"embc", "big")
 # The number of steps in schema.py, which is not imported here: it brings in sqlite-utils, and
@@ -18,6 +22,7 @@ VERSION = 8
 PAGE_SIZE = 16384
 
 _VARIABLES_AT_ONCE = 1000
+_ROWS_AT_ONCE = 1 << 14
 _MMAP_BYTES = 1 << 40
 _CACHE_KIB = 1 << 16
 _WAL_PAGES = 4096
@@ -121,6 +126,31 @@ class Database:
         """Every row of a query, as tuples."""
         with self._translated():
             return self._connection.execute(sql, parameters).fetchall()
+
+    def arrays(
+        self, sql: str, parameters: Sequence[Any], dtypes: "Sequence[type[np.generic]]"
+    ) -> "list[NDArray[Any]]":
+        """Read columns of numbers, some rows at a time, as an array each.
+
+        Parameters
+        ----------
+        sql : str
+            Its first column is a key above 0, by which rows are ordered; it ends in a comparison
+            ``key > ? … LIMIT ?``, which are its last two parameters.
+        parameters : sequence
+            Those before.
+        dtypes : sequence of dtype
+            Of every column.
+        """
+        import numpy as np
+
+        found: list[list[NDArray[Any]]] = [[np.empty(0, dtype)] for dtype in dtypes]
+        last = 0
+        while rows := self.all(sql, (*parameters, last, _ROWS_AT_ONCE)):
+            for column, values, dtype in zip(found, zip(*rows, strict=True), dtypes, strict=True):
+                column.append(np.array(values, dtype))
+            last = rows[-1][0]
+        return [np.concatenate(column) for column in found]
 
     def one(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """First row of a query, or None."""

@@ -114,15 +114,14 @@ class Layouts:
 
     def points(self, layout: Layout) -> Points:
         """Tell where records lie; those that came later and were not placed are left out."""
-        rows = self._db.all(
-            "SELECT record, x, y, z, placed FROM points WHERE layout = ? ORDER BY record",
+        axes = ("x", "y", "z")[: layout.dims]
+        keys, *columns, placed = self._db.arrays(
+            f"SELECT record, {', '.join(axes)}, placed FROM points "
+            "WHERE layout = ? AND record > ? ORDER BY record LIMIT ?",
             (layout.key,),
+            (np.int64, *[np.float32] * layout.dims, np.bool_),
         )
-        keys, *columns, placed = list(zip(*rows, strict=True)) or [(), (), (), (), ()]
-        coordinates = np.array(columns[: layout.dims], np.float32).T.reshape(-1, layout.dims)
-        return Points(
-            np.array(keys, np.int64), np.ascontiguousarray(coordinates), np.array(placed, np.bool_)
-        )
+        return Points(keys, np.stack(columns, axis=1), placed)
 
     def add(
         self,

@@ -194,11 +194,13 @@ def mean_silhouette(vectors: Floats32, labels: Ints) -> float:
     """
     sizes = np.bincount(labels[labels >= 0])
     several = int((sizes > 1).sum())
-    inside = (labels >= 0) & (labels < several)
+    inside, n = (labels >= 0) & (labels < several), (labels >= 0).sum()
     if several < 2 or inside.sum() < 3:
         return 0.0
-    found = silhouette(vectors[inside], labels[inside])
-    return float(found.of_records.sum() / (labels >= 0).sum())
+    if not inside.all():
+        vectors, labels = vectors[inside], labels[inside]
+    found = silhouette(vectors, labels)
+    return float(found.of_records.sum() / n)
 
 
 def _stability(vectors: Floats32, k: int, cluster: _Way, seed: int) -> tuple[float, int]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.core.cosine import unit, unit32
+from embcli.core.cosine import as_unit32, unit, unit32
 from embcli.core.neighbours import Neighbours, among_themselves, greatest, without_own
 from embcli.core.separability.classes import ROUNDING, ROWS, class_sizes, class_sums
 from embcli.errors import InputError
@@ -166,7 +166,7 @@ def neighbourhood(
         raise InputError(f"{k} neighbours: at least one is needed")
     n = len(vectors)
     rows = draw(n, n if sample is None else sample, seed)
-    every = unit32(vectors)
+    every = as_unit32(vectors)
     k = min(k, n - 1)
     near = _others(every, rows, k)
     theirs = labels[near.others]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.core.cosine import unit, unit32
+from embcli.core.cosine import as_unit32, unit
 from embcli.core.matching import THREADS
 from embcli.core.neighbours import greatest
 from embcli.core.separability.vectors import Floats, Ints, Vectors, check_vectors, parts
@@ -84,7 +84,7 @@ class _Near:
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
-        self._unit = unit32(vectors)
+        self._unit = as_unit32(vectors)
         self._count = min(_LISTED + 1, len(vectors))
         # A vector's own row is listed as well: it is never outside of its component.
         self.others, cosines = greatest(self._unit, self._unit, self._count)

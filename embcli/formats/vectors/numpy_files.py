@@ -1,7 +1,9 @@
 """NumPy's .npy and .npz."""
 
 import json
+import marshal
 import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -28,6 +30,7 @@ from embcli.formats.vectors.rows import (
 from embcli.formats.vectors.sidecar import Labels
 
 _META = "meta"
+_BYTES_AT_ONCE = 1 << 22
 
 
 class NpyReader:
@@ -105,21 +108,25 @@ class NpzReader:
     def __iter__(self) -> Iterator[VectorBatch | Problem]:
         """Give batches; see `VectorReader`."""
         labels = Labels(self._path, self._options)
-        ids, texts, metas = map(self._column, (self._ids, self._texts, self._metas))
         start = 0
-        for rows in self._blocks():
-            part = slice(start, start + len(rows))
-            places = list(range(start + 1, start + 1 + len(rows)))
-            own = labels.take(len(rows))
-            batch = VectorBatch(
-                own[0] if ids is None or self._options.sidecar else ids[part].tolist(),
-                to_float32(rows),
-                own[1] if texts is None or self._options.sidecar else texts[part].tolist(),
-                own[2] if metas is None else [json.loads(meta) for meta in metas[part].tolist()],
-                places,
+        with self._opened() as archive:
+            ids, texts, metas = (
+                name and _Column(archive, name, self._name)
+                for name in (self._ids, self._texts, self._metas)
             )
-            yield from finite(self._name, batch)
-            start += len(rows)
+            for rows in self._blocks():
+                n = len(rows)
+                own = labels.take(n)
+                of_file = [column.take(n) if column else None for column in (ids, texts, metas)]
+                batch = VectorBatch(
+                    own[0] if of_file[0] is None or self._options.sidecar else of_file[0],
+                    to_float32(rows),
+                    own[1] if of_file[1] is None or self._options.sidecar else of_file[1],
+                    own[2] if of_file[2] is None else [json.loads(meta) for meta in of_file[2]],
+                    list(range(start + 1, start + 1 + n)),
+                )
+                yield from finite(self._name, batch)
+                start += n
         if self.count == self._rows:
             labels.finish()
 
@@ -141,13 +148,6 @@ class NpzReader:
             except ValueError:
                 return None  # an array of somebody else's
         return recipe if isinstance(recipe, dict) else None
-
-    def _column(self, name: str | None) -> NDArray[np.str_] | None:
-        if name is None:
-            return None
-        with self._opened() as archive, archive.open(f"{name}.npy") as member:
-            array = np.lib.format.read_array(member, allow_pickle=False)
-        return array if array.dtype.kind == "U" else array.astype(str)
 
     def _blocks(self) -> Iterator[NDArray[Any]]:
         """Read the vectors, some rows at a time."""
@@ -176,6 +176,25 @@ class NpzReader:
                 yield archive
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
             raise InputError(f"{self._name}: damaged, or no archive of arrays ({error})") from error
+
+
+class _Column:
+    """Strings, or whole numbers, of an archive, read a few at a time."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str, path: str) -> None:
+        self._member = archive.open(f"{name}.npy")
+        self._what = f"{path}, {name!r}"
+        _, _, self._dtype = _header(self._member, self._what)
+
+    def take(self, n: int) -> list[str]:
+        """Read the next n."""
+        if not self._dtype.itemsize:
+            return [""] * n  # an array of empty strings
+        data = self._member.read(n * self._dtype.itemsize)
+        if len(data) < n * self._dtype.itemsize:
+            raise InputError(f"{self._what}: it ends too early")
+        values: list[str] = np.frombuffer(data, self._dtype, n).astype(str).tolist()
+        return values
 
 
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
@@ -238,7 +257,8 @@ class NpyWriter:
 class NpzWriter:
     """Write an archive of arrays: vectors, ids, texts, and meta as JSON, with the recipe.
 
-    Strings are arrays of NumPy's, which cannot hold a NUL at the end of one.
+    Strings are arrays of NumPy's, which cannot hold a NUL at the end of one. They are as wide as
+    the longest, and wait in an unnamed file until that is known.
     """
 
     def __init__(
@@ -247,7 +267,8 @@ class NpzWriter:
         self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True)
         self._vectors = self._archive.open("vectors.npy", "w", force_zip64=True)
         _begin(self._vectors, (count, dim), np.dtype("<f4"))
-        self._columns: dict[str, list[str]] = {"ids": [], "texts": [], _META: []}
+        folder = os.path.dirname(os.path.abspath(path))
+        self._columns = {name: _Strings(folder) for name in ("ids", "texts", _META)}
         self._recipe = recipe
 
     def write(self, batch: VectorBatch) -> None:
@@ -263,19 +284,60 @@ class NpzWriter:
                         f"{value!r} ends in a NUL, which NumPy's arrays of strings cannot hold",
                         hint="another format: safetensors, jsonl, parquet",
                     )
-            column += values
+            column.append(values)
+
+    def abort(self) -> None:
+        """Leave the file as it is."""
+        for column in self._columns.values():
+            column.close()
+        self._vectors.close()
+        self._archive.close()
 
     def close(self) -> None:
         """Complete the file."""
         self._vectors.close()
-        arrays = {name: np.array(values, np.str_) for name, values in self._columns.items()}
-        arrays["recipe"] = np.array(json.dumps(self._recipe, ensure_ascii=False))
-        for name, array in arrays.items():
+        for name, column in self._columns.items():
             with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+                column.write_to(member)
+            column.close()
+        recipe = np.array(json.dumps(self._recipe, ensure_ascii=False))
+        with self._archive.open("recipe.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, recipe, allow_pickle=False)
         self._archive.close()
 
 
-def _begin(file: Any, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+class _Strings:
+    """Strings on disk that become an array of equal widths."""
+
+    def __init__(self, folder: str) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)
+        self._count, self._longest = 0, 1
+
+    def append(self, values: list[str]) -> None:
+        """Put some at the end."""
+        marshal.dump(values, self._file)
+        self._count += len(values)
+        self._longest = max(self._longest, max(map(len, values), default=0))
+
+    def write_to(self, member: Any) -> None:
+        """Write all as an array."""
+        dtype = np.dtype(f"<U{self._longest}")
+        _begin(member, (self._count,), dtype)
+        self._file.seek(0)
+        written = 0
+        while written < self._count:
+            values = marshal.load(self._file)
+            written += len(values)
+            # As wide as the longest of all: few at a time, however many come together.
+            step = max(1, _BYTES_AT_ONCE // dtype.itemsize)
+            for start in range(0, len(values), step):
+                member.write(np.array(values[start : start + step], dtype).tobytes())
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._file.close()
+
+
+def _begin(file: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
