@@ -307,8 +307,14 @@ def lost_vectors(
     claimed : bool array, shape (n,)
         Which slots of `places` hold a vector of a record that says so, too.
     """
-    rows = db.all("SELECT key, segment, slot FROM records WHERE +collection = ?", (collection,))
-    keys, *place = np.array(rows, np.int64).reshape(-1, 3).T
+    dtypes = (np.int64, np.int64, np.int64)
+    keys, *place = db.arrays(
+        "SELECT key, segment, slot FROM records WHERE +collection = ? AND key > ? "
+        "ORDER BY key LIMIT ?",
+        (collection,),
+        dtypes,
+    )
+    holders = keys
     if chunked:
         rows = db.all(
             "SELECT record, segment, slot FROM chunks WHERE record IN "
@@ -316,8 +322,6 @@ def lost_vectors(
             (collection,),
         )
         holders, *place = np.array(rows, np.int64).reshape(-1, 3).T
-    else:
-        holders = keys
     at = places.find(*place)
     own = at >= 0
     owners = places.owners[at[own]]
