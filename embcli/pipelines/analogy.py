@@ -40,6 +40,8 @@ def parse_terms(words: Sequence[str]) -> tuple[list[str], list[str]]:
     UsageError
         This is no such expression, or nothing is added.
     """
+    if not words:
+        raise UsageError("an analogy takes words", hint="king - man + woman")
     if len(words) == 1:
         words = _INSIDE.split(words[0])
     terms: dict[str, list[str]] = {"+": [], "-": []}

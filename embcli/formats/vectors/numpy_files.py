@@ -1,11 +1,12 @@
 """NumPy's .npy and .npz."""
 
 import json
+import math
 import os
+import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.errors import InputError
+from embcli.errors import EmbcliError, InputError
 from embcli.formats import Problem
 from embcli.formats.fields import ID_NAMES, TEXT_NAMES
 from embcli.formats.vectors import VectorBatch, VectorOptions
@@ -28,6 +29,7 @@ from embcli.formats.vectors.rows import (
 from embcli.formats.vectors.sidecar import Labels
 
 _META = "meta"
+_LAST_CHARACTER = 0x10FFFF
 
 
 class NpyReader:
@@ -43,10 +45,8 @@ class NpyReader:
         beside = f"{name}.jsonl"
         if options.sidecar is None and os.path.isfile(beside):
             self._options = replace(options, sidecar=beside)
-        try:
+        with _damage(f"{name}: no array can be read from it"), _silence():
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise InputError(f"{name}: no array can be read from it ({error})") from error
         if not isinstance(array, np.ndarray):
             raise InputError(f"{name}: expected one array, found several (--input-format npz)")
         self._array = _checked(array, name)
@@ -115,7 +115,7 @@ class NpzReader:
                 own[0] if ids is None or self._options.sidecar else ids[part].tolist(),
                 to_float32(rows),
                 own[1] if texts is None or self._options.sidecar else texts[part].tolist(),
-                own[2] if metas is None else [json.loads(meta) for meta in metas[part].tolist()],
+                own[2] if metas is None else list(map(self._meta, metas[part].tolist())),
                 places,
             )
             yield from finite(self._name, batch)
@@ -135,30 +135,61 @@ class NpzReader:
         return found or tables[0]
 
     def _stored_recipe(self) -> dict[str, Any] | None:
-        with self._opened() as archive, archive.open("recipe.npy") as member:
-            try:
-                recipe = json.loads(str(np.lib.format.read_array(member, allow_pickle=False)))
-            except ValueError:
-                return None  # an array of somebody else's
+        try:
+            recipe = json.loads(str(self._column("recipe")))
+        except (InputError, ValueError, RecursionError):
+            return None  # an array of somebody else's
         return recipe if isinstance(recipe, dict) else None
+
+    def _meta(self, text: str) -> dict[str, Any]:
+        try:
+            meta = json.loads(text)
+        except (ValueError, RecursionError):
+            meta = None
+        if not isinstance(meta, dict):
+            raise InputError(f"{self._name}, {_META!r}: expected JSON objects, found {text[:40]!r}")
+        return meta
 
     def _column(self, name: str | None) -> NDArray[np.str_] | None:
         if name is None:
             return None
         with self._opened() as archive, archive.open(f"{name}.npy") as member:
-            array = np.lib.format.read_array(member, allow_pickle=False)
-        return array if array.dtype.kind == "U" else array.astype(str)
+            self._check_size(archive, name, _header(member, f"{self._name}, {name!r}"))
+        with self._opened() as archive, archive.open(f"{name}.npy") as member:
+            with _silence():
+                array = np.lib.format.read_array(member, allow_pickle=False)
+            if array.dtype.kind != "U":
+                return array.astype(str)
+            native = array.astype(array.dtype.newbyteorder("="), order="C")
+            if native.itemsize:
+                codes = native.reshape(-1).view(np.uint32)
+                if codes.max(initial=0) > _LAST_CHARACTER:
+                    raise InputError(f"{self._name}, {name!r}: a character is none")
+            return native
+
+    def _check_size(self, archive: zipfile.ZipFile, name: str, header: "_Header") -> None:
+        """Refuse an array that its header makes larger than what is there: it would be made."""
+        shape, _, dtype = header
+        size = math.prod(shape) * dtype.itemsize
+        found = archive.getinfo(f"{name}.npy").file_size
+        if not 0 <= size <= found:
+            raise InputError(
+                f"{self._name}, {name!r}: shape {shape} takes {size:,} bytes, found {found:,}"
+            )
 
     def _blocks(self) -> Iterator[NDArray[Any]]:
         """Read the vectors, some rows at a time."""
         with self._opened() as archive, archive.open(f"{self._field}.npy") as member:
             step = rows_at_once(self.dim)
             starts = range(0, self.count, step)
+            header = _header(member, self._name)
+            self._check_size(archive, self._field, header)
             if self._by_columns:
-                array = np.lib.format.read_array(member, allow_pickle=False)
+                member.seek(0)
+                with _silence():
+                    array = np.lib.format.read_array(member, allow_pickle=False)
                 yield from (array[start : min(start + step, self.count)] for start in starts)
                 return
-            _header(member, self._name)
             width = self.dim * self._dtype.itemsize
             for start in starts:
                 wanted = min(step, self.count - start) * width
@@ -171,11 +202,31 @@ class NpzReader:
 
     @contextmanager
     def _opened(self) -> Iterator[zipfile.ZipFile]:
-        try:
-            with zipfile.ZipFile(self._path) as archive:
-                yield archive
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
-            raise InputError(f"{self._name}: damaged, or no archive of arrays ({error})") from error
+        with (
+            _damage(f"{self._name}: damaged, or no archive of arrays"),
+            zipfile.ZipFile(self._path) as archive,
+        ):
+            yield archive
+
+
+@contextmanager
+def _damage(what: str) -> Iterator[None]:
+    """Say in an InputError what goes wrong with a file.
+
+    Damage makes NumPy's parser of headers and that of archives fail with whatever they stumble
+    over.
+    """
+    try:
+        yield
+    except EmbcliError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({error})") from error
+
+
+def _silence() -> AbstractContextManager[object]:
+    """Keep NumPy from warning of headers that look odd to it."""
+    return warnings.catch_warnings(action="ignore")
 
 
 _Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
@@ -190,7 +241,8 @@ def _header(member: Any, name: str) -> _Header:
     }.get(version)
     if read is None:
         raise InputError(f"{name}: version {version} of the .npy format is not known here")
-    shape, by_columns, dtype = read(member)
+    with _silence():
+        shape, by_columns, dtype = read(member)
     return shape, by_columns, dtype
 
 
