@@ -14,7 +14,7 @@ from embcli.errors import StoreError
 APPLICATION_ID = int.from_bytes(b"embc", "big")
 # The number of steps in schema.py, which is not imported here: it brings in sqlite-utils, and
 # reading a store must not pay for that. A test compares the two.
-VERSION = 7
+VERSION = 8
 PAGE_SIZE = 16384
 
 _VARIABLES_AT_ONCE = 1000
