@@ -5,7 +5,7 @@ from embcli.output import Column, Output, moment, pairs, plain, printable, size,
 
 ROWS = [
     {"id": "a\\b", "text": 'one,\t"two"\nthree', "meta": {"k": [1, None]}, "n": None},
-    {"id": "c\nd", "text": "é\\u2028", "meta": {}, "n": 0.5},
+    {"id": "c\nd", "text": "é\u2028", "meta": {}, "n": 0.5},
 ]
 COLUMNS = (Column("id", "id"), Column("n", "n", right=True))
 EXPECTED = {

@@ -79,7 +79,9 @@ class ModelFiles:
                 raise ValueError(f"{MODULES} is empty")
             _ = self.dim, self.max_tokens, self.layers, self.pooling, self.prompts, self.licence
             _ = self.truncate_dim, self.takes_images, self.is_complete
-        except (LookupError, ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        except (
+            LookupError, ArithmeticError, AttributeError, OSError, TypeError, ValueError,
+        ) as error:  # fmt: skip
             raise ModelError(
                 f"{directory}: the model's files do not say what they should "
                 f"({type(error).__name__}: {error})"

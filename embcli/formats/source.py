@@ -16,10 +16,10 @@ from embcli.formats import MAX_RECORD_BYTES
 from embcli.formats.inputs import Source
 
 SAMPLE_BYTES = 1 << 16
-# A kilobyte may become a megabyte with gzip, thirty with Zstandard, and any number with the others,
+# A kilobyte may become a megabyte with gzip, 32 with Zstandard, and any number with the others,
 # which therefore give what they make in steps.
-_COMPRESSED_BYTES_AT_ONCE = 1 << 14
-_ZSTANDARD_BYTES_AT_ONCE = 1 << 10
+_COMPRESSED_BYTES_AT_ONCE = 1 << 12
+_ZSTANDARD_BYTES_AT_ONCE = 1 << 9
 _STEP = 1 << 20
 # A header of LZMA may ask for 4 GiB; what the strongest preset of xz takes is a quarter of this.
 _LZMA_MEMORY = 1 << 28

@@ -83,7 +83,7 @@ def _database(name: str, head: bytes) -> str:
     try:
         with closing(sqlite3.connect(f"{Path(name).absolute().as_uri()}?mode=ro", uri=True)) as db:
             tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:
         raise InputError(f"{name}: a damaged SQLite file ({error})") from error
     if {"collections", "embeddings"} <= tables:
         return "llm"
