@@ -26,7 +26,7 @@ from embcli.store.graphs import Graphs
 from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.layouts import Layouts
 from embcli.store.records import Record
-from embcli.store.segments import SLOTS, Block, CodedBlock, Place, Segments
+from embcli.store.segments import DTYPES, SLOTS, Block, CodedBlock, Place, Segments
 from embcli.store.where import compile_where, parse_field
 
 # What makes a record, and its checksum.
@@ -239,6 +239,37 @@ class Collection:
             self._remove(replaced)
             self._insert(records, matrix)
         return Written(added=len(records) - len(replaced), changed=len(replaced))
+
+    def rebuild_segments(self) -> list[int]:
+        """Free the slots of lost vectors; see `embcli.store.repair.rebuild_segments`."""
+        from embcli.store.repair import rebuild_segments
+
+        width = self.recipe.dim * DTYPES[self.dtype].itemsize
+        return rebuild_segments(self._db, self._key, width, self.chunking is not None)
+
+    def restore(
+        self, records: Sequence[Record], vectors: Mapping[str, NDArray[np.float32] | Chunks]
+    ) -> None:
+        """Give records that are there, but have no vectors any more, vectors again.
+
+        Parameters
+        ----------
+        records, vectors
+            As of `write`; vectors of all of them.
+        """
+        made: Mapping[str, Any] = vectors
+        with self._db.transaction():
+            keys = [old.key for old in self._stored(records).values()]
+            text_index.remove(self._db, keys)
+            self._chunks.remove(keys)
+            self._encodings.remove(keys)
+            self._db.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
+            if self.chunking is None:
+                self._insert(records, np.stack([made[record.hash] for record in records]))
+                return
+            chunks = [made[record.hash] for record in records]
+            matrix = np.concatenate([each.vectors for each in chunks])
+            self._insert(records, matrix, [each.spans for each in chunks])
 
     def delete(self, ids: Iterable[str], expected: Mapping[str, str] | None = None) -> int:
         """Delete records; ids that are not there are passed over. Returns how many went.
@@ -892,6 +923,15 @@ class Collection:
         if self.recipe.normalized:
             mean /= np.linalg.norm(mean) or 1
         return mean.astype(np.float32)
+
+    def whole_records(self, keys: Iterable[int]) -> list[Record]:
+        """Fetch records by key whose vectors can be made again: all of what was encoded is here.
+
+        Mapped vectors and pictures are not.
+        """
+        rows = self._db.all_in(f"SELECT {_RECORD} FROM records WHERE key IN ({{}})", (), keys)
+        records = [(row[3], self._record(row)[1]) for row in rows]
+        return [record for hash, record in records if record.hash == hash]
 
     def _record(self, row: tuple[Any, ...]) -> tuple[int, Record]:
         """Make a record, and its key, of a row of `_RECORD`."""

@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from embcli.store.seen import SeenIds
 from embcli.store.segments import DTYPES
 
 if TYPE_CHECKING:
+    from embcli.store.inspection import Advance, Damage
     from embcli.store.sql import Query
 
 # Of vectors of queries the newest are kept: at 1,024 components these take 40 MB.
@@ -521,6 +522,35 @@ class Store:
             collection.compact()
             collection.update_codes()
         self._db.execute("VACUUM")
+
+    def inspect(self, advance: "Advance" = lambda done, total: None) -> "Damage":
+        """Compare everything with its checksums; see `embcli.store.inspection.inspect`."""
+        from embcli.store.inspection import inspect
+
+        return inspect(self._db, advance)
+
+    def names_of_collections(self) -> dict[int, str]:
+        """Names of collections by the keys that `inspect` gives."""
+        return dict(self._db.all("SELECT key, name FROM collections"))
+
+    def is_whole(self, name: str) -> bool:
+        """Whether what is kept of a collection itself and of its space is what was written."""
+        try:
+            return self._find(name) is not None
+        except checks.DamageError:
+            return False
+
+    def ids_of(self, keys: Iterable[int]) -> list[str]:
+        """Ids of records by the keys that `inspect` gives, as far as they can be read."""
+        return [
+            str(id)
+            for (id,) in self._db.all_in("SELECT id FROM records WHERE key IN ({})", (), keys)
+        ]
+
+    @property
+    def database(self) -> Database:
+        """The file, for what repairs it."""
+        return self._db
 
     def backup(
         self, path: Path, advance: Callable[[int, int], None] = lambda done, total: None
