@@ -4,6 +4,8 @@ import ast
 import json
 import os
 import threading
+import time
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +14,7 @@ import pytest
 
 from embcli import Record, Store
 from embcli.encoders import EncoderOptions
+from embcli.errors import EmbcliError
 from embcli.options import Format
 from embcli.output import Column, Output, Table, ending, printable
 from embcli.pipelines.label_command import Request, ask
@@ -126,12 +129,13 @@ def test_a_program_that_names_clusters_gets_texts_on_its_standard_input_only(hom
 
 
 STATEMENTS = (
-    "ATTACH DATABASE ':memory:' AS m", "SELECT writefile('x', 'y')", "SELECT readfile('/etc/passwd')",
+    "ATTACH DATABASE ':memory:' AS m", "SELECT writefile('x', 'y')", "SELECT readfile('/x')",
     "SELECT edit('x')", "PRAGMA temp_store_directory = '/'", "PRAGMA trusted_schema = 1",
     "CREATE TEMP TRIGGER t AFTER INSERT ON records BEGIN SELECT 1; END", "PRAGMA key = 'x'",
     "INSERT INTO records_fts (records_fts) VALUES ('rebuild')", "SELECT fts3_tokenizer('x')",
     "REPLACE INTO records (id) VALUES ('x')", "PRAGMA mmap_size = 0", "RELEASE s", "ROLLBACK",
-    "CREATE VIRTUAL TABLE temp.v USING fts5vocab(main, records_fts, row)", "EXPLAIN DELETE FROM runs",
+    "CREATE VIRTUAL TABLE temp.v USING fts5vocab(main, records_fts, row)",
+    "EXPLAIN DELETE FROM runs",
     "SELECT * FROM fsdir('/')", "SELECT zeroblob(1) FROM records; DROP TABLE records",
 )  # fmt: skip
 
@@ -170,3 +174,32 @@ def test_errors_show_hostile_names_of_files(run, home):
     result = run("encode", name)
     assert result.code == 3
     assert not OBEYED & set(result.err)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9" * 100_000, "9" * 100_000 + "x", "a" + "-" * 100_000, "a" + " " * 100_000 + "b",
+        '"' * 99_999, "`" * 99_999, ":" * 100_000, "a:" + "1" * 100_000 + "x", "a. " * 30_000,
+        "@" + " " * 100_000 + "x", "x','" * 30_000, "1." * 50_000, "\\" * 99_999, "a=1 and " * 9000,
+    ],
+    ids=range(14),
+)  # fmt: skip
+def test_no_text_takes_the_square_of_its_length(text):
+    """Regular expressions that try every way of dividing a text would take minutes."""
+    from embcli.formats.vectors.delimited import _numbered_runs, _parsed_list
+    from embcli.pipelines.analogy import parse_terms
+    from embcli.pipelines.chunking import Chunking
+    from embcli.pipelines.composition import _WEIGHTED, _WEIGHTED_NAME
+    from embcli.store.maps import _check_name
+    from embcli.store.where import compile_where
+
+    start = time.process_time()
+    for read in (
+        compile_where, Chunking.parse, _check_name, _WEIGHTED.fullmatch, _WEIGHTED_NAME.fullmatch,
+        lambda text: parse_terms([text]), lambda text: _numbered_runs([text, f"e{text}"]),
+        lambda text: _parsed_list(f"[{text}"), printable,
+    ):  # fmt: skip
+        with suppress(EmbcliError):
+            read(text)
+    assert time.process_time() - start < 2

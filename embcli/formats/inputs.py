@@ -235,9 +235,7 @@ def _matches(name: list[str], pattern: list[str]) -> bool:
         if part == "**":
             reached = set(range(min(reached, default=len(name) + 1), len(name) + 1))
         else:
-            reached = {
-                at + 1 for at in reached if at < len(name) and fnmatchcase(name[at], part)
-            }
+            reached = {at + 1 for at in reached if at < len(name) and fnmatchcase(name[at], part)}
     return len(name) in reached
 
 

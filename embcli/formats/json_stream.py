@@ -247,7 +247,9 @@ class _Cursor:
     def hold(self, size: int, more: int) -> int:
         """Add to the size of what has to stay in memory, which may be as large as a record."""
         if size + more > self._longest:
-            message = too_large("what is not an array of records, and is read whole,", self._longest)
+            message = too_large(
+                "what is not an array of records, and is read whole,", self._longest
+            )
             raise _Broken(self.line, message)
         return size + more
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embcli.core.analogy import Method
 
 _SIGNS = {"+": "+", "-": "-", "\N{MINUS SIGN}": "-"}
-_INSIDE = re.compile("\\s+([+\\-\N{MINUS SIGN}])\\s+")
+_INSIDE = re.compile("(?<!\\s)\\s+([+\\-\N{MINUS SIGN}])\\s+")
 _HINTED = 3
 _SPELLINGS = 20_000
 

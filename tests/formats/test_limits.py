@@ -109,7 +109,7 @@ def test_memory_that_a_header_asks_for(home):
 
 def test_quotes_that_never_close_are_not_read_again_for_ever(home):
     """Every line ends within quotes wherever one begins to read: it took the square of them."""
-    (home / "a.csv").write_text('id,text\n' + 'x","\n' * 20_000)
+    (home / "a.csv").write_text("id,text\n" + 'x","\n' * 20_000)
     start = time.process_time()
     texts, problems = read(home / "a.csv", max_record_bytes=1 << 26)
     assert time.process_time() - start < 10

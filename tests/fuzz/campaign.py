@@ -199,18 +199,19 @@ def shares(names: Sequence[str], cases: int) -> dict[str, int]:
 def report(outcomes: Sequence[Outcome]) -> str:
     """Write a table in Markdown."""
     lines = [
-        "| target | cases | refused | CPU s | slowest, ms | peak, MiB | failures |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| target | cases | refused | CPU s | slowest, ms | its number | peak, MiB | failures |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for found in outcomes:
         lines.append(
             f"| {found.target} | {found.cases:,} | {found.refused:,} | {found.seconds:.0f} | "
-            f"{1000 * found.slowest:.0f} | {found.peak >> 20} | {len(found.failures)} |"
+            f"{1000 * found.slowest:.0f} | {found.slowest_case} | {found.peak >> 20} | "
+            f"{len(found.failures)} |"
         )
     cases, failures = (sum(f.cases for f in outcomes), sum(len(f.failures) for f in outcomes))
     slowest = max(outcomes, key=lambda found: found.slowest)
     lines.append(f"| **all** | {cases:,} | {sum(f.refused for f in outcomes):,} | "
-                 f"{sum(f.seconds for f in outcomes):.0f} | {1000 * slowest.slowest:.0f} | "
+                 f"{sum(f.seconds for f in outcomes):.0f} | {1000 * slowest.slowest:.0f} |  | "
                  f"{max(f.peak for f in outcomes) >> 20} | {failures} |")  # fmt: skip
     return "\n".join(lines)
 

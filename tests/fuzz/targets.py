@@ -141,8 +141,8 @@ def _zstd(data: bytes) -> bytes:
 _COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gz": partial(gzip.compress, mtime=0),
     "bz2": bz2.compress,
-    "xz": lzma.compress,
-    "lzma": partial(lzma.compress, format=lzma.FORMAT_ALONE),
+    "xz": partial(lzma.compress, preset=0),
+    "lzma": partial(lzma.compress, format=lzma.FORMAT_ALONE, preset=0),
     "zst": _zstd,
 }
 
@@ -210,7 +210,7 @@ def _read_vectors(data: bytes, folder: Path, *, name: str, format: str | None) -
 
 
 _SHARES = {
-    "parquet": 0.6, "arrow": 1.0, "hdf5": 0.5, "llm": 0.3, "embcli": 0.1, "npz": 1.5, "npy": 2.0,
+    "parquet": 0.3, "arrow": 0.6, "hdf5": 0.2, "llm": 0.2, "embcli": 0.05, "npz": 0.8, "npy": 2.0,
 }  # fmt: skip
 _ENDINGS = {"projector": "tsv", "word2vec": "vec", "glove": "txt", "word2vec-binary": "bin"}
 
@@ -241,7 +241,7 @@ def _vectors() -> Iterator[Target]:
 def _seeds_of(folder: Path, format: str, name: str) -> list[bytes]:
     seeds = [_written(folder, format, name)]
     if format == "csv":
-        seeds += [b"id,vec\na,\"[1, 2.5]\"\nb,[3 4]\n", b"1.5,2\n3,4\n"]
+        seeds += [b'id,vec\na,"[1, 2.5]"\nb,[3 4]\n', b"1.5,2\n3,4\n"]
     if format == "jsonl":
         seeds += [b'{"w": "a", "x": [1, 2]}\n{"w": "b", "x": "[3, 4e0]"}\n']
     if format == "arrow":
@@ -294,7 +294,10 @@ def _as_member(rng: Random, data: bytes) -> bytes:
 def _header_seeds(folder: Path) -> list[bytes]:
     whole = _written(folder, "safetensors", "seed.safetensors")
     length = int.from_bytes(whole[:8], "little")
-    return [whole[8 : 8 + length].rstrip(), b'{"x":{"dtype":"F16","shape":[2,4],"data_offsets":[0,16]}}']
+    return [
+        whole[8 : 8 + length].rstrip(),
+        b'{"x":{"dtype":"F16","shape":[2,4],"data_offsets":[0,16]}}',
+    ]
 
 
 def _behind_length(rng: Random, header: bytes) -> bytes:
@@ -339,7 +342,7 @@ def _read_picture(data: bytes, folder: Path) -> None:
 
 def _images() -> Iterator[Target]:
     for kind in ("png", "jpeg", "webp", "gif", "bmp"):
-        yield Target(f"image: {kind}", partial(_pictures, kind=kind), _read_picture, share=0.6)
+        yield Target(f"image: {kind}", partial(_pictures, kind=kind), _read_picture, share=0.3)
 
 
 # Files of lists ---------------------------------------------------------------------------------
@@ -422,7 +425,12 @@ def _map() -> Any:
     from embcli.core.maps import Linear, Map, Residual, Shift, Transform, Unit
 
     ones = np.ones
-    steps = (Shift(ones(3)), Linear(np.eye(3)), Unit(), Residual(ones((3, 2)), ones(2), ones((2, 3))))
+    steps = (
+        Shift(ones(3)),
+        Linear(np.eye(3)),
+        Unit(),
+        Residual(ones((3, 2)), ones(2), ones((2, 3))),
+    )
     return Map(Transform(steps), Transform((Linear(np.eye(3)),)))
 
 
@@ -535,7 +543,7 @@ def _models() -> Iterator[Target]:
     yield Target("map: safetensors", lambda folder: [_map_files(folder)[0]], _unpack_map, share=2)
     yield Target("map: the header", _header_of_map, _unpack_map, _map_header, share=4)
     described = lambda folder: [_map_files(folder)[1]]  # noqa: E731
-    yield Target("map: its description", described, _import_map, share=0.1)
+    yield Target("map: its description", described, _import_map, share=0.05)
     for file, value in _MODEL.items():
         seeds = [json.dumps(value).encode()]
         read = partial(_read_model, file=file)
@@ -612,12 +620,12 @@ def _damaged_cell(rng: Random, data: bytes, *, path: Path) -> bytes:
 
 
 def _stores() -> Iterator[Target]:
-    yield Target("store", lambda folder: [_store(folder).read_bytes()], _query_store, share=0.15)
+    yield Target("store", lambda folder: [_store(folder).read_bytes()], _query_store, share=0.1)
     import tempfile
 
     seed = Path(tempfile.mkdtemp(prefix="embcli-fuzz-"))
     wrap = lambda rng, data: _damaged_cell(rng, data, path=_store(seed))  # noqa: E731
-    yield Target("store: a value", lambda _: [b"x"], _query_store, wrap, share=0.15)
+    yield Target("store: a value", lambda _: [b"x"], _query_store, wrap, share=0.1)
 
 
 # Little languages -------------------------------------------------------------------------------
@@ -628,14 +636,14 @@ _WHERE = (
     "meta.id glob 'x*'", "cluster.fine = 3 or cluster = -1", "a.b.c != 'it''s'", "text contains 5",
     "not not (a not in (1, 'b', true))", "source == 'f:1' and id <> \"x\"",
 )  # fmt: skip
-_DB: list[sqlite3.Connection] = []
+_DB: dict[str, sqlite3.Connection] = {}
 
 
 def _filter(data: bytes, folder: Path) -> None:
     from embcli.store.where import compile_where, name_of, parse_field, parse_where
 
     text = data.decode("utf-8", "replace")
-    if not _DB:
+    if "records" not in _DB:
         connection = sqlite3.connect(":memory:")
         connection.execute("CREATE TABLE records (key INTEGER PRIMARY KEY, id, text, source, meta)")
         connection.execute("CREATE TABLE assignments (clustering, record, cluster)")
@@ -643,10 +651,12 @@ def _filter(data: bytes, folder: Path) -> None:
             "INSERT INTO records VALUES (1, 'a', 'x', 'f:1', ?)",
             ('{"year": 2020, "tags": ["ai"], "a": {"b": {"c": 1}}}',),
         )
-        _DB.append(connection)
+        _DB["records"] = connection
     node = parse_where(text)
     for part in (node, node.negated()):
-        _DB[0].execute(f"SELECT key FROM records WHERE {part.sql}", part.parameters).fetchall()
+        _DB["records"].execute(
+            f"SELECT key FROM records WHERE {part.sql}", part.parameters
+        ).fetchall()
     compile_where(text, {"fine": 1})
     try:
         field = parse_field(text)
@@ -661,11 +671,13 @@ def _words(data: bytes, folder: Path) -> None:
 
     text = data.decode("utf-8", "surrogateescape")
     (found,) = words([text])
-    if len(_DB) < 2:
-        _ = [_DB.append(sqlite3.connect(":memory:")) for _ in range(2 - len(_DB))]
-        _DB[1].execute("CREATE VIRTUAL TABLE t USING fts5(text)")
+    if "words" not in _DB:
+        _DB["words"] = sqlite3.connect(":memory:")
+        _DB["words"].execute("CREATE VIRTUAL TABLE t USING fts5(text)")
     if found:
-        _DB[1].execute("SELECT rowid FROM t WHERE t MATCH ?", (_expression(found),)).fetchall()
+        _DB["words"].execute(
+            "SELECT rowid FROM t WHERE t MATCH ?", (_expression(found),)
+        ).fetchall()
 
 
 def _names(data: bytes, folder: Path) -> None:
@@ -744,9 +756,9 @@ def _languages() -> Iterator[Target]:
         "king - man + woman", "tokens=256,overlap=32", "sentences=3,language=de", "0.5", "true",
         "auto", "nDCG@10", "P(rel=2)@10", "a cat : 0.5", "10:30", "x:-1e3", "1e400",
     )  # fmt: skip
-    yield Target("options", options, _settings, share=2)
+    yield Target("options", options, _settings, share=0.4)
     patterns = encoded("*.txt", "**/*.jsonl", "s?b/[ab].*", "**", "sub/../a.txt", "**/**/x")
-    yield Target("patterns", patterns, _patterns, share=0.3)
+    yield Target("patterns", patterns, _patterns, share=0.05)
 
 
 def _put(folder: Path, name: str, data: bytes) -> Path:

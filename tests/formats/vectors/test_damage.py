@@ -82,7 +82,9 @@ def test_a_parquet_schema_that_is_not_utf_8(home):
     parquet = pytest.importorskip("pyarrow.parquet")
     table = pa.table({"nämé": pa.array(["a"]), "vector": pa.array([[1.0, 2.0]])})
     parquet.write_table(table, home / "file", store_schema=False, compression="none")
-    (home / "file").write_bytes((home / "file").read_bytes().replace("nämé".encode(), b"n\xff\xfem\xff\xff"))
+    (home / "file").write_bytes(
+        (home / "file").read_bytes().replace("nämé".encode(), b"n\xff\xfem\xff\xff")
+    )
     with pytest.raises(InputError, match="cannot be read"):
         list(open_vectors(home / "file", VectorOptions(format="parquet")))
 
@@ -96,7 +98,9 @@ def test_short_lines_take_no_memory_of_long_ones(home):
 
 
 def test_an_index_of_faiss_that_promises_more(home):
-    (home / "file").write_bytes(b"IxFI" + struct.pack("<iqqq?iQ", 3, 2**40, 0, 0, True, 0, 3 * 2**40))
+    (home / "file").write_bytes(
+        b"IxFI" + struct.pack("<iqqq?iQ", 3, 2**40, 0, 0, True, 0, 3 * 2**40)
+    )
     with pytest.raises(InputError, match="cut off"):
         open_vectors(home / "file", VectorOptions(format="faiss"))
 
