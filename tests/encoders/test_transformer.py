@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -622,12 +623,13 @@ def test_minilm_in_the_automatic_precision_stays_true(minilm, shared):
 
 def test_a_pickle_in_a_folder_of_a_model_is_not_run(run, home):
     """torch takes tensors out of it, and nothing else."""
+    import torch
 
     class Evil:
         def __reduce__(self):
             return os.mkdir, (str(home / "pwned"),)
 
-    tiny_bert(home / "model")
+    models.tiny_bert(home / "model")
     (home / "model" / "model.safetensors").unlink()
     torch.save({"embeddings.word_embeddings.weight": Evil()}, home / "model" / "pytorch_model.bin")
     (home / "a.txt").write_text("a cat")
@@ -638,7 +640,7 @@ def test_a_pickle_in_a_folder_of_a_model_is_not_run(run, home):
 
 
 def test_models_with_code_of_their_own_are_refused(run, home):
-    tiny_bert(home / "model")
+    models.tiny_bert(home / "model")
     modules = json.loads((home / "model" / "modules.json").read_text())
     modules[1]["type"] = "evil.Pooling"
     (home / "model" / "modules.json").write_text(json.dumps(modules))

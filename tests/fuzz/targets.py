@@ -13,7 +13,7 @@ import sqlite3
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -82,7 +82,8 @@ class Target:
 _RECORDS: dict[str, list[bytes]] = {
     "jsonl": [
         b'{"id": "a", "text": "A cat", "year": 2020, "tags": ["x", {"y": null}]}\n'
-        b'{"id": "b", "text": "caf\\u00e9 \\ud83d\\ude00", "score": -1.5e3, "open": true}\n\n"bare"\n',
+        b'{"id": "b", "text": "caf\\u00e9 \\ud83d\\ude00", "score": -1.5e3, "open": true}\n'
+        b'\n"bare"\n',
         (EXAMPLES / "corpus.jsonl").read_bytes()[:1500],
     ],
     "json": [
@@ -92,7 +93,8 @@ _RECORDS: dict[str, list[bytes]] = {
         b'{"x": "one text", "y": "another", "z": "third"}',
     ],
     "csv": [
-        b'id,text,n\r\n1,"a ""quoted"" text, with\nline breaks",2.5\r\n2,plain,\r\n3,caf\xc3\xa9,x\r\n',
+        b'id,text,n\r\n1,"a ""quoted"" text, with\nline breaks",2.5\r\n2,plain,\r\n'
+        b"3,caf\xc3\xa9,x\r\n",
         b"id;title;body\na;T;one\nb;U;two\n",
         b'1,"first"\n2,"second"\n',
     ],
@@ -399,7 +401,8 @@ _LISTS: dict[str, list[bytes]] = {
     "pairs": [b"chat\tcat\nchien noir\tblack dog\tnote\n", b"chat cat\nchien dog\n"],
     "pairs spec": [b"she he\nher his\n"],
     "bias spec": [json.dumps(_SPEC).encode()],
-    "judgments": [b"query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\n", b"q1 0 d1 2\nq2 0 d1 -1\n"],
+    "judgments": [b"query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\n",
+                  b"q1 0 d1 2\nq2 0 d1 -1\n"],
     "run": [b"q1 Q0 d1 1 12.5 tag\nq1 Q0 d2 2 11 tag\nq%201 Q0 d%201 1 1e3 tag\n"],
     "words": [b": capitals\nAthens Greece Oslo Norway\n", b"word1,word2,score\ntiger,cat,7.35\n",
               b"tiger\tcat\tn\t7.3\n"],
@@ -438,10 +441,9 @@ def _map_files(folder: Path) -> tuple[bytes, bytes]:
     from embcli.pipelines.maps import export_map
 
     with Store(folder / "maps.db") as store:
-        recipe = Recipe(RECIPE)
         store.maps.add(
-            "m", _map(), method="procrustes", source=recipe, target=Recipe({**RECIPE, "model": "b"}),
-            fit={"pairs": {"n": 3}},
+            "m", _map(), method="procrustes", source=Recipe(RECIPE),
+            target=Recipe({**RECIPE, "model": "b"}), fit={"pairs": {"n": 3}},
         )  # fmt: skip
     export_map("m", folder / "m.safetensors", db=folder / "maps.db")
     found = (folder / "m.safetensors").read_bytes(), (folder / "m.json").read_bytes()
@@ -477,7 +479,7 @@ def _import_map(data: bytes, folder: Path) -> None:
     beside = folder / "import"
     if not beside.is_dir():
         beside.mkdir()
-        tensors, described = _map_files(folder)
+        tensors, _ = _map_files(folder)
         (beside / "m.safetensors").write_bytes(tensors)
     (beside / "m.json").write_bytes(data)
     for path in beside.glob("s.db*"):
@@ -487,8 +489,8 @@ def _import_map(data: bytes, folder: Path) -> None:
 
 _MODEL = {
     "modules.json": [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+        {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+        {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
     ],
     "config.json": {"model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2,
                     "max_position_embeddings": 64, "architectures": ["BertModel"]},
@@ -721,10 +723,8 @@ def _settings(data: bytes, folder: Path) -> None:
 
 
 def _allowed(function: Callable[..., object], *arguments: Any) -> None:
-    try:
+    with suppress(EmbcliError):
         function(*arguments)
-    except EmbcliError:
-        pass
 
 
 def _patterns(data: bytes, folder: Path) -> None:

@@ -69,8 +69,9 @@ def test_refused(home, case):
 def test_names_of_llm_that_are_none(home):
     with sqlite3.connect(home / "file") as db:
         db.executescript(
-            "CREATE TABLE collections (id, name, model); CREATE TABLE embeddings (collection_id, id,"
-            "embedding, content, metadata); INSERT INTO collections VALUES (1, NULL, 'm'), (2, 3, 4)"
+            "CREATE TABLE collections (id, name, model); "
+            "CREATE TABLE embeddings (collection_id, id, embedding, content, metadata); "
+            "INSERT INTO collections VALUES (1, NULL, 'm'), (2, 3, 4)"
         )
     db.close()
     with pytest.raises(InputError, match="has no collection 'x'"):
