@@ -113,11 +113,15 @@ def _copy(db: Path, path: Path) -> list[str]:
     with Store(path) as new:
         copied = salvage(db, new.database)
     records, known = copied.get("records", 0), copied["known"]
+    if not records:
+        raise StoreError(
+            f"{db} is damaged: no record of it can be read", hint=f"sqlite3 {db} .recover"
+        )
     notes = [f"{records:,} records and {copied.get('segments', 0):,} segments could be read"]
     if known > records:
         notes.append(
-            f"{counted(known - records, 'more record')} had vectors here, but could not be read; "
-            f"maybe by: sqlite3 {db} .recover"
+            f"{counted(known - records, 'more record')} had vectors here, but could not be read: "
+            "encode their files again"
         )
     return notes
 

@@ -65,8 +65,7 @@ def record_sum(
     key: int, collection: int, id: str, hash: str, source: str, meta: str, text: str
 ) -> int:
     """Sum up a record: 63 bits, which SQLite can hold as an integer."""
-    joined = f"{collection}\0{id}\0{hash}\0{source}\0{meta}\0{text}"
-    return digest(joined.encode("utf-8", "surrogatepass"), key) >> 1
+    return digest(f"{collection}\0{id}\0{hash}\0{source}\0{meta}\0{text}".encode(), key) >> 1
 
 
 def query_sum(hash: str, vector: bytes) -> int:

@@ -1,7 +1,7 @@
 """Compare everything in a store with its checksums, and find what is lost."""
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -192,7 +192,7 @@ class _Inspection:
         last = 0
         while rows := self._db.all(_RECORDS, (last, _RECORDS_AT_ONCE)):
             for *content, sum in rows:
-                if not _is_record(content) or checks.record_sum(*content) != sum:
+                if not is_record(content) or checks.record_sum(*content) != sum:
                     self.damage.records.setdefault(content[1], []).append(content[0])
             last = rows[-1][0]
             self._looked_at("records", len(rows))
@@ -330,7 +330,7 @@ def lost_vectors(
     return lost.tolist(), claimed
 
 
-def _is_record(content: list[object]) -> bool:
+def is_record(content: Sequence[object]) -> bool:
     """Whether values have the types that a record's have."""
     return all(isinstance(value, int) for value in content[:2]) and all(
         isinstance(value, str) for value in content[2:]

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from embcli.errors import StoreError
-from embcli.store.checks import seal_all
+from embcli.store import pages
+from embcli.store.checks import SUM, digest, record_sum, seal_all
 from embcli.store.database import Database
-from embcli.store.segments import KEY
+from embcli.store.inspection import is_record
+from embcli.store.known_texts import prefixes
+from embcli.store.segments import KEY, PREFIX
 
 # In this order: vectors before what triggers delete when vectors come. What follows from vectors
 # (codes, encodings, neighbours) is made again.
@@ -47,7 +50,9 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
     copied: dict[str, int] = {}
     with closing(sqlite3.connect(uri, uri=True)) as source:
         # Texts that are no UTF-8 any more come as bytes, and their records as damaged.
-        source.text_factory = _text
+        source.text_factory = pages.text
+        # A file that was cut short is not opened otherwise.
+        source.execute("PRAGMA writable_schema = ON")
         try:
             tables = {name for (name,) in source.execute("SELECT name FROM sqlite_master")}
         except sqlite3.DatabaseError as error:
@@ -60,10 +65,13 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
                 if table in tables:
                     rows = _readable(source, table, _columns(database, source, table))
                     copied[table] = _copy(database, source, table, rows)
+            if "checks" in tables:
+                copied["segments"] += _segments_off_pages(database, source, damaged)
+                copied["records"] += _records_off_pages(database, damaged)
             if "chunks" in tables:
                 copied["chunks"] = _copy_by(database, source, "chunks", "record", "records")
             if "checks" in tables:
-                copied["checks"] = _copy_checks(database, source)
+                _copy_checks(database, source)
             else:  # a store from before there were any: what is left is taken as it is
                 seal_all(database.connection)
             for table, parts in _OF_FINDINGS.items():
@@ -74,16 +82,61 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
             for (sql,) in source.execute(indexes).fetchall():
                 database.execute(sql)
             database.execute("INSERT INTO records_fts (records_fts) VALUES ('rebuild')")
-        slots = [blob for (blob,) in database.all("SELECT slots FROM segments")]
-        copied["known"] = len(np.setdiff1d(np.frombuffer(b"".join(slots), KEY), [0]))
+        copied["known"] = len(_known(database))
     return copied
 
 
-def _text(content: bytes) -> str | bytes:
+def _known(database: Database) -> dict[int, int]:
+    """Tell which records the vectors are of, and 64 bits of the hash of each."""
+    known: dict[int, int] = {}
+    for slots, hashes in database.all("SELECT slots, hashes FROM segments"):
+        keys, bits = np.frombuffer(slots, KEY), np.frombuffer(hashes, PREFIX)
+        if len(keys) == len(bits):
+            known.update(zip(keys.tolist(), bits.tolist(), strict=True))
+    known.pop(0, None)
+    return known
+
+
+def _segments_off_pages(database: Database, source: sqlite3.Connection, damaged: Path) -> int:
+    """Copy segments that no tree leads to any more: those whose slots have a checksum."""
+    there = {key for (key,) in database.all("SELECT key FROM segments")}
     try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content
+        sql = "SELECT key, sums FROM checks WHERE part = 'segments'"
+        sums = {key: np.frombuffer(sum, SUM)[:1].tolist() for key, sum in source.execute(sql)}
+    except sqlite3.DatabaseError:
+        return 0
+    count = 0
+    if there >= sums.keys():
+        return count
+    for row in pages.rows(damaged, 6):
+        key, _, _, slots, *_ = row
+        if key in there or not isinstance(slots, bytes) or [digest(slots, key)] != sums.get(key):
+            continue
+        sql = "INSERT INTO segments (key, collection, count, slots, hashes, vectors) "
+        database.execute(f"{sql} VALUES (?, ?, ?, ?, ?, ?)", row)
+        there.add(key)
+        count += 1
+    return count
+
+
+def _records_off_pages(database: Database, damaged: Path) -> int:
+    """Copy records that no tree leads to any more: those that a vector is of."""
+    there = {key for (key,) in database.all("SELECT key FROM records")}
+    known = {key: bits for key, bits in _known(database).items() if key not in there}
+    count = 0
+    if not known:
+        return count
+    names = "key, collection, id, hash, segment, slot, source, meta, text, sum"
+    sql = f"INSERT OR IGNORE INTO records ({names}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    for row in pages.rows(damaged, 10):
+        key, collection, id, hash, _, _, *texts, sum = row
+        content = key, collection, id, hash, *texts
+        # A row that was deleted or changed since has another hash, or its key is not known.
+        if key not in known or not is_record(content) or record_sum(*content) != sum:
+            continue
+        if prefixes([hash]).tolist() == [known[key]]:
+            count += database.execute(sql, row).rowcount
+    return count
 
 
 def _columns(database: Database, source: sqlite3.Connection, table: str) -> list[str]:
@@ -174,9 +227,8 @@ def _copy_by(
     return count
 
 
-def _copy_checks(database: Database, source: sqlite3.Connection) -> int:
+def _copy_checks(database: Database, source: sqlite3.Connection) -> None:
     """Copy the checksums of what was copied."""
-    count = 0
     parts = {"segments": "segments", "segments of": "collections"}
     parts |= {table: table for table in ("spaces", "collections", "maps")}
     for part, table in parts.items():
@@ -186,11 +238,9 @@ def _copy_checks(database: Database, source: sqlite3.Connection) -> int:
                 rows = source.execute(sql, (part, key)).fetchall()
             except sqlite3.DatabaseError:
                 continue
-            count += len(rows)
             database.executemany(
                 "INSERT OR REPLACE INTO checks (part, key, sums) VALUES (?, ?, ?)", rows
             )
-    return count
 
 
 def _copy_whole(database: Database, source: sqlite3.Connection, table: str) -> bool:
