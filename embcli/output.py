@@ -341,7 +341,7 @@ def _write_table(stream: TextIO, table: Table) -> None:
     from rich.text import Text
 
     grid = rich.table.Table(
-        title=table.title,
+        title=None if table.title is None else Text(printable(table.title)),
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
@@ -351,7 +351,7 @@ def _write_table(stream: TextIO, table: Table) -> None:
     )
     for column in table.columns:
         grid.add_column(
-            column.title,
+            Text(printable(column.title)),
             justify="right" if column.right else "left",
             overflow="fold" if column.wrap else "ellipsis",
             no_wrap=not column.wrap,
@@ -359,14 +359,18 @@ def _write_table(stream: TextIO, table: Table) -> None:
             ratio=column.share,
         )
     for row in table.rows:
-        grid.add_row(*(Text(column.show(row[column.key])) for column in table.columns))
+        # Whatever a column makes of its values: nothing in them is obeyed by the terminal.
+        cells = (column.show(row[column.key]).split("\n") for column in table.columns)
+        grid.add_row(*(Text("\n".join(map(printable, lines))) for lines in cells))
     if grid.row_count:
         width = None if stream is sys.stdout else _WIDTH_IN_FILES
         Console(file=stream, width=width, highlight=False).print(grid)
 
 
 def _json(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False)
+    # What a terminal obeys can only be in strings, where another spelling means the same.
+    text = json.dumps(row, ensure_ascii=False)
+    return text if text.isascii() else _UNSAFE_IN_JSON.sub(_as_json, text)
 
 
 def _cell(value: Any) -> str:
@@ -380,15 +384,19 @@ def _escaped(text: str) -> str:
     return _CELL_END.sub(_visible, text)
 
 
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
+_DIRECTIONS = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_UNSAFE = re.compile(f"[\x00-\x08\x0a-\x1f\x7f-\x9f{_DIRECTIONS}\ud800-\udfff]")
+_UNSAFE_IN_JSON = re.compile(f"[\x80-\x9f{_DIRECTIONS}]")
 _CELL_END = re.compile(r"[\\\t\n\r]")
 _LINE_END = re.compile(r"[\n\r]")
 
 
 def _visible(match: re.Match[str]) -> str:
     return match.group().encode("unicode_escape").decode()
+
+
+def _as_json(match: re.Match[str]) -> str:
+    return f"\\u{ord(match.group()):04x}"
 
 
 def read_ids() -> list[str]:

@@ -10,9 +10,9 @@ ROWS = [
 COLUMNS = (Column("id", "id"), Column("n", "n", right=True))
 EXPECTED = {
     "json": '[\n  {"id": "a\\\\b", "text": "one,\\t\\"two\\"\\nthree", "meta": {"k": [1, null]}, '
-    '"n": null},\n  {"id": "c\\nd", "text": "é\u2028", "meta": {}, "n": 0.5}\n]\n',
+    '"n": null},\n  {"id": "c\\nd", "text": "é\\u2028", "meta": {}, "n": 0.5}\n]\n',
     "ndjson": '{"id": "a\\\\b", "text": "one,\\t\\"two\\"\\nthree", "meta": {"k": [1, null]}, '
-    '"n": null}\n{"id": "c\\nd", "text": "é\u2028", "meta": {}, "n": 0.5}\n',
+    '"n": null}\n{"id": "c\\nd", "text": "é\\u2028", "meta": {}, "n": 0.5}\n',
     "csv": 'id,text,meta,n\na\\b,"one,\t""two""\nthree","{""k"": [1, null]}",\n'
     '"c\nd",é\u2028,{},0.5\n',
     "tsv": 'id\ttext\tmeta\tn\na\\\\b\tone,\\t"two"\\nthree\t{"k": [1, null]}\t\n'

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from embcli.errors import UsageError, counted
+from embcli.formats import MAX_RECORD_BYTES
 from embcli.options import (
     COLLECTION,
     DB,
@@ -109,6 +110,15 @@ def command(
         Literal["line", "file"],
         typer.Option(help="What a record is in text files.", rich_help_panel=READING),
     ] = "line",
+    max_record_bytes: Annotated[
+        int,
+        typer.Option(
+            metavar="BYTES",
+            min=1024,
+            help="A line, row or JSON value that is larger is named and passed over.",
+            rich_help_panel=READING,
+        ),
+    ] = MAX_RECORD_BYTES,
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete records that vanished from the files.")
     ] = False,
@@ -254,6 +264,7 @@ def command(
         id_field=id_field,
         line_ids=line_ids,
         meta_fields=tuple(meta_field) if meta_field else None,
+        max_record_bytes=max_record_bytes,
     )
     options = EncoderOptions(
         device=device,
@@ -355,7 +366,7 @@ def _json_object(flag: str, text: str | None) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{flag}: this is no JSON ({error})") from None
     if not isinstance(value, dict):
         raise UsageError(f"{flag}: expected a JSON object")

@@ -143,7 +143,12 @@ class Model2VecEncoder(QuickEncoder):
         vectors = np.empty((len(inputs), self.dim), np.float32)
         for start in range(0, len(inputs), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
-            vectors[part] = self._encode_some(inputs[part])
+            try:
+                vectors[part] = self._encode_some(inputs[part])
+            except IndexError as error:
+                raise ModelError(
+                    f"{self._directory}: there are tokens without a vector ({error})"
+                ) from error
         return normalize_rows(vectors) if self._normalized else vectors
 
     def _encode_some(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -162,7 +167,7 @@ class Model2VecEncoder(QuickEncoder):
 def _config(directory: Path) -> dict[str, Any]:
     try:
         config = json.loads((directory / CONFIG).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{directory / CONFIG}: not readable ({error})") from error
     return config if isinstance(config, dict) else {}
 
@@ -172,6 +177,8 @@ def _tensors(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
+            if size > path.stat().st_size:
+                raise ValueError("its header is longer than the file")
             header = json.loads(file.read(size))
         return {
             name: np.memmap(
@@ -184,7 +191,10 @@ def _tensors(path: Path) -> dict[str, NDArray[Any]]:
             for name, entry in header.items()
             if name != "__metadata__"
         }
-    except (OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError) as error:
+    except (
+        OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, OverflowError,
+        RecursionError,
+    ) as error:  # fmt: skip
         raise ModelError(
             f"{path}: not a readable safetensors file ({type(error).__name__}: {error})"
         ) from error

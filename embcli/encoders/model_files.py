@@ -79,7 +79,9 @@ class ModelFiles:
                 raise ValueError(f"{MODULES} is empty")
             _ = self.dim, self.max_tokens, self.layers, self.pooling, self.prompts, self.licence
             _ = self.truncate_dim, self.takes_images, self.is_complete
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (
+            LookupError, ArithmeticError, AttributeError, OSError, TypeError, ValueError,
+        ) as error:  # fmt: skip
             raise ModelError(
                 f"{directory}: the model's files do not say what they should "
                 f"({type(error).__name__}: {error})"
@@ -97,7 +99,7 @@ class ModelFiles:
         ]
 
     def _module(self, kind: str, path: str) -> Module:
-        directory = self.directory / path
+        directory = self.directory / _below(path)
         pattern = "sentence_*_config.json" if kind == "Transformer" else CONFIG
         file = next(directory.glob(pattern), None)
         return Module(kind, directory, {} if file is None else self._json(file))
@@ -236,7 +238,7 @@ class ModelFiles:
         for directory in self._directories:
             for index in directory.glob("*.index.json"):
                 shards = set(self._json(index).get("weight_map", {}).values())
-                if not all((directory / shard).is_file() for shard in shards):
+                if not all((directory / _below(shard)).is_file() for shard in shards):
                     return False
         weighty = [m.directory for m in self.modules if m.kind in ("Transformer", "Dense")]
         return bool(self.weights) and all(_has_weights(directory) for directory in weighty)
@@ -343,7 +345,7 @@ class ModelFiles:
     def _json(self, path: Path) -> Any:
         try:
             return json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ModelError(f"{path}: not a readable model file ({error})") from error
 
 
@@ -430,6 +432,13 @@ def _snapshot(folder: Path, revision: str | None) -> Path | None:
 def glob_escape(text: str) -> str:
     """Escape what `Path.glob` would take for a pattern."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in text)
+
+
+def _below(path: str) -> str:
+    """Refuse a path in a model's files that leads out of its folder."""
+    if os.path.isabs(path) or ".." in Path(path).parts:
+        raise ValueError(f"the path {path!r} leads out of the folder")
+    return path
 
 
 def _has_weights(directory: Path) -> bool:

@@ -7,6 +7,9 @@ place it could not read. `reader.py` puts them together: files, formats, fields,
 from dataclasses import dataclass
 from typing import Any, Literal
 
+# Of a line, a row or a JSON value: what goes beyond is not held in memory.
+MAX_RECORD_BYTES = 1 << 26
+
 
 @dataclass(frozen=True)
 class Item:
@@ -61,6 +64,8 @@ class ReadOptions:
         Name records ``file:line`` even if they have an id field.
     meta_fields : tuple of str, optional
         Fields to keep as metadata; all others if None.
+    max_record_bytes : int
+        What is larger is passed over, and never in memory as a whole.
     """
 
     format: str | None = None
@@ -72,3 +77,9 @@ class ReadOptions:
     id_field: str | None = None
     line_ids: bool = False
     meta_fields: tuple[str, ...] | None = None
+    max_record_bytes: int = MAX_RECORD_BYTES
+
+
+def too_large(what: str, most: int) -> str:
+    """Say that something is larger than a record may be."""
+    return f"{what} is larger than {most:,} bytes (encode --max-record-bytes)"

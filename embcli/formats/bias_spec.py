@@ -225,6 +225,9 @@ def _parsed(file: str, content: bytes) -> BiasSpec:
 
     try:
         value = json.loads(content.decode("utf-8-sig"), object_pairs_hook=unique)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise place.wrong("an unpaired surrogate is not a character") from error
     except UnicodeDecodeError as error:
         raise place.wrong(f"not UTF-8 (byte {error.start:,})") from error
     except json.JSONDecodeError as error:

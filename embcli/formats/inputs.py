@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -150,7 +150,7 @@ def _paths(argument: str, inputs: Inputs, may_be_empty: bool, images: bool) -> l
         return _without_pictures(argument, [Path(argument)], inputs, False, images)
     is_pattern = glob.escape(argument) != argument
     inputs._scopes.append(lambda other: _matches(other.split("/"), name.split("/")))
-    matches = sorted(path for path in glob.iglob(argument, recursive=True) if os.path.isfile(path))
+    matches = sorted({path for path in _expanded(argument) if os.path.isfile(path)})
     if not matches and not (is_pattern and may_be_empty):
         raise InputError(f"{argument}: no such file or directory")
     return _without_pictures(argument, list(map(Path, matches)), inputs, may_be_empty, images)
@@ -207,17 +207,36 @@ def _is_below(name: str, folder: str) -> bool:
     return name.startswith(folder.rstrip("/") + "/")
 
 
+def _expanded(pattern: str) -> Iterator[str]:
+    """Find what matches a glob pattern, as `glob.iglob` does.
+
+    But ``**`` stands for no folder that a link leads to, as with directories: links may lead in
+    circles, in which there are more ways than anybody can wait for.
+    """
+    before, among, after = f"/{pattern}".partition("/**/")
+    if not among and pattern.rpartition("/")[2] == "**":
+        before, among, after = f"/{pattern[:-2].rstrip('/')}", "/**/", "*"
+    if not among:
+        yield from glob.iglob(pattern)
+        return
+    before = before[1:] or ("/" if pattern.startswith("/") else "")
+    for base in glob.iglob(before) if before else [""]:
+        for folder, folders, _ in os.walk(base or "."):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            place = folder if base else os.path.relpath(folder)
+            rest = after.removeprefix("**/")
+            yield from _expanded(rest if place == "." else os.path.join(glob.escape(place), rest))
+
+
 def _matches(name: list[str], pattern: list[str]) -> bool:
     """Whether a name matches a glob pattern, both cut at the slashes."""
-    if not pattern:
-        return not name
-    if pattern[0] == "**" and _matches(name, pattern[1:]):
-        return True
-    if not name:
-        return False
-    if pattern[0] == "**":
-        return _matches(name[1:], pattern)
-    return fnmatchcase(name[0], pattern[0]) and _matches(name[1:], pattern[1:])
+    reached = {0}
+    for part in pattern:
+        if part == "**":
+            reached = set(range(min(reached, default=len(name) + 1), len(name) + 1))
+        else:
+            reached = {at + 1 for at in reached if at < len(name) and fnmatchcase(name[at], part)}
+    return len(name) in reached
 
 
 def _format_of_name(name: str) -> str | None:

@@ -2,20 +2,25 @@
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from embcli.errors import InputError
-from embcli.formats import Item, Problem
+from embcli.formats import Item, Problem, too_large
 from embcli.formats.fields import guess_text_field
-from embcli.formats.jsonl import DECODER, as_item, explain
+from embcli.formats.jsonl import DECODER, explain
+from embcli.formats.jsonl import as_item as item_of
 from embcli.formats.lines import wrong_byte
 from embcli.formats.source import SAMPLE_BYTES, ByteStream
 
 _SPACE = " \t\n\r"
 _LONGEST_TAIL = 16  # a number, literal or escape cut off by the end of the buffer is shorter
 _MEMBERS_LOOKED_AT = 1000
+# Where strings begin and end, and what is nested.
+_OUTSIDE, _INSIDE = re.compile(r'["\[\]{}]'), re.compile(r'["\\]')
 
 
 def read(stream: ByteStream) -> Iterator[Item | Problem]:
@@ -28,7 +33,8 @@ def read(stream: ByteStream) -> Iterator[Item | Problem]:
     - Any other object: its values, named by their keys.
 
     Arrays, and objects of more than a thousand members, are streamed: one record is in memory
-    at a time. What comes after a mistake cannot be read.
+    at a time. A value that is too large is passed over; an object that has to be in memory as a
+    whole ends there. What comes after a mistake cannot be read.
     """
     text = _Cursor(stream)
     try:
@@ -46,6 +52,20 @@ def read(stream: ByteStream) -> Iterator[Item | Problem]:
         yield Problem(stream.name, broken.line, broken.message)
     except InputError as error:
         yield Problem(stream.name, text.line, error.message)
+
+
+@dataclass(frozen=True)
+class _TooLarge:
+    """In the place of a value that was passed over."""
+
+    most: int
+
+
+def as_item(source: str, value: Any, line: int, key: str | None = None) -> Item | Problem:
+    """Accept objects and strings as records."""
+    if isinstance(value, _TooLarge):
+        return Problem(source, line, too_large("this JSON value", value.most))
+    return item_of(source, value, line, key)
 
 
 def _elements(text: "_Cursor", source: str) -> Iterator[Item | Problem]:
@@ -69,7 +89,9 @@ def _array(text: "_Cursor") -> Iterator[tuple[Any, int]]:
 def _members(text: "_Cursor", source: str) -> Iterator[Item | Problem]:
     first_line = text.line_here()
     held: list[_Member] = []
+    size = 0
     for key, line in _keys(text):
+        size = text.hold(size, len(key))
         if text.peek() == "[":
             elements = _array(text)
             first = next(elements, None)
@@ -79,9 +101,13 @@ def _members(text: "_Cursor", source: str) -> Iterator[Item | Problem]:
                 for _ in _keys(text, begun=True):
                     text.value()
                 return
-            value = [element for element, _ in (() if first is None else (first, *elements))]
+            value = []
+            for element, _ in chain([] if first is None else [first], elements):
+                value.append(element)
+                size = text.hold(size, text.length)
         else:
             value = text.value()
+            size = text.hold(size, text.length)
         held.append(_Member(key, value, line))
         if len(held) > _MEMBERS_LOOKED_AT:
             yield from (as_item(source, m.value, m.line, m.key) for m in held)
@@ -131,11 +157,14 @@ def _whole_object(held: list[_Member], source: str, line: int) -> Iterator[Item 
     """Make out what an object is that was read to its end."""
     fields = {member.key: member.value for member in held}
     values = list(fields.values())
-    are_objects = bool(values) and all(isinstance(value, dict) for value in values)
-    are_texts = len(values) > 1 and all(isinstance(value, str) for value in values)
+    kept = [value for value in values if not isinstance(value, _TooLarge)]
+    are_objects = bool(kept) and all(isinstance(value, dict) for value in kept)
+    are_texts = len(kept) > 1 and all(isinstance(value, str) for value in kept)
+    lost = _lost(values)
+    whole = Item(fields, line) if lost is None else as_item(source, lost, line)
     if guess_text_field([fields]) is not None:
-        yield Item(fields, line)
-    elif are_objects and (columns := _columns(fields)) is not None:
+        yield whole
+    elif lost is None and are_objects and (columns := _columns(fields)) is not None:
         for key in columns:
             row = {name: column[key] for name, column in fields.items() if key in column}
             yield Item(row, line, str(key))
@@ -144,7 +173,13 @@ def _whole_object(held: list[_Member], source: str, line: int) -> Iterator[Item 
     elif are_objects or are_texts:
         yield from (as_item(source, m.value, m.line, m.key) for m in held)
     else:
-        yield Item(fields, line)
+        yield whole
+
+
+def _lost(values: list[Any]) -> _TooLarge | None:
+    """Find what was passed over among values and the elements of those that are arrays."""
+    parts = (part for value in values for part in (value if isinstance(value, list) else [value]))
+    return next((part for part in parts if isinstance(part, _TooLarge)), None)
 
 
 def _columns(fields: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
@@ -169,6 +204,8 @@ class _Cursor:
     ----------
     line : int
         Line of the place, counted from 1.
+    length : int
+        Of the value that was read last, in characters; 1 if it was passed over.
     """
 
     def __init__(self, stream: ByteStream) -> None:
@@ -178,7 +215,9 @@ class _Cursor:
         self._at = 0
         self._ended = False
         self._failed: UnicodeDecodeError | None = None
+        self._longest = stream.longest
         self.line = 1
+        self.length = 0
 
     def peek(self) -> str:
         """Next character that is not white space, or nothing at the end."""
@@ -205,8 +244,17 @@ class _Cursor:
             raise _Broken(self.line, f"not JSON: expected {expected!r}, found {shown}")
         self._at += 1
 
+    def hold(self, size: int, more: int) -> int:
+        """Add to the size of what has to stay in memory, which may be as large as a record."""
+        if size + more > self._longest:
+            message = too_large(
+                "what is not an array of records, and is read whole,", self._longest
+            )
+            raise _Broken(self.line, message)
+        return size + more
+
     def value(self) -> Any:
-        """Read one JSON value."""
+        """Read one JSON value, or pass over one that is too large."""
         if not self.peek():
             raise _Broken(self.line, "not JSON: the document ends too early")
         while True:
@@ -220,15 +268,49 @@ class _Cursor:
                     error.msg.startswith("Unterminated string")
                     or error.pos >= len(self._buffer) - _LONGEST_TAIL
                 )
+                if cut_off and len(self._buffer) - self._at > self._longest:
+                    return self._pass_over()
                 if cut_off and self._more():
                     continue
                 line = self.line + self._buffer.count("\n", self._at, error.pos)
                 raise _Broken(line, f"not JSON: {error.msg}") from error
             except (ValueError, RecursionError) as error:
                 raise _Broken(self.line, f"not JSON: {explain(error)}") from error
+        self.length = end - self._at
+        self._advance(end)
+        if self.length > self._longest:
+            self.length = 1
+            return _TooLarge(self._longest)
+        return value
+
+    def _pass_over(self) -> _TooLarge:
+        """Pass over a string, an array or an object, however long, holding little of it."""
+        line, depth, quoted = self.line, 0, False
+        while True:
+            found = (_INSIDE if quoted else _OUTSIDE).search(self._buffer, self._at)
+            mark = found[0] if found else ""
+            end = found.end() if found else len(self._buffer)
+            if mark == "\\":
+                end += 1  # with what is escaped
+            if found is None or end > len(self._buffer):
+                self._advance(found.start() if found else end)
+                if not self._more():
+                    raise _Broken(line, "not JSON: the document ends too early")
+                continue
+            self._advance(end)
+            if mark == '"':
+                quoted = not quoted
+            elif mark in "[{":
+                depth += 1
+            elif mark in "]}":
+                depth -= 1
+            if depth <= 0 and not quoted:
+                self.length = 1
+                return _TooLarge(self._longest)
+
+    def _advance(self, end: int) -> None:
         self.line += self._buffer.count("\n", self._at, end)
         self._at = end
-        return value
 
     def _more(self) -> bool:
         """Drop what lies behind and read on, twice as much each time a value asks again."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from embcli.formats import Problem
+from embcli.formats import Problem, too_large
 from embcli.formats.source import ByteStream
 
 
@@ -11,7 +11,8 @@ from embcli.formats.source import ByteStream
 class Line:
     """A line with its end.
 
-    `problem` is set where a byte was wrong, and `text` then has replacement characters.
+    `problem` is set where a byte was wrong, and `text` then has replacement characters; and where
+    the line was too long, and `text` is then nothing but its end.
     """
 
     number: int
@@ -26,6 +27,10 @@ def numbered_lines(stream: ByteStream) -> Iterator[Line]:
     """
     newline = b"\r" if b"\r" in stream.sample and b"\n" not in stream.sample else b"\n"
     for number, raw in enumerate(stream.lines(newline), 1):
+        if len(raw) > stream.longest:
+            problem = Problem(stream.name, number, too_large("this line", stream.longest))
+            yield Line(number, "\n", problem)
+            continue
         try:
             yield Line(number, raw.decode(stream.encoding))
         except UnicodeDecodeError as error:

@@ -62,7 +62,8 @@ class Reader:
                 continue
             line = 1
             try:
-                with open_source(source, self._options.encoding) as stream:
+                encoding, longest = self._options.encoding, self._options.max_record_bytes
+                with open_source(source, encoding, longest) as stream:
                     self._stream = stream
                     for result in self.read(source, stream):
                         line = _line(result) + 1

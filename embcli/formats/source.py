@@ -8,13 +8,21 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Protocol, cast
+from functools import partial
+from typing import IO, Any, Protocol, cast
 
 from embcli.errors import InputError, UsageError
+from embcli.formats import MAX_RECORD_BYTES
 from embcli.formats.inputs import Source
 
 SAMPLE_BYTES = 1 << 16
-_COMPRESSED_BYTES_AT_ONCE = 1 << 14
+# A kilobyte may become a megabyte with gzip, 32 with Zstandard, and any number with the others,
+# which therefore give what they make in steps.
+_COMPRESSED_BYTES_AT_ONCE = 1 << 12
+_ZSTANDARD_BYTES_AT_ONCE = 1 << 9
+_STEP = 1 << 20
+# A header of LZMA may ask for 4 GiB; what the strongest preset of xz takes is a quarter of this.
+_LZMA_MEMORY = 1 << 28
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -39,10 +47,19 @@ class ByteStream:
         What the bytes are encoded in. UTF-16 and UTF-32 arrive as UTF-8.
     sample : bytes
         The beginning; reading is not affected.
+    longest : int
+        Bytes of a line that are held in memory.
     """
 
-    def __init__(self, source: Source, raw: io.BufferedReader, encoding: str | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        raw: io.BufferedReader,
+        encoding: str | None,
+        longest: int = MAX_RECORD_BYTES,
+    ) -> None:
         self.name = source.name
+        self.longest = longest
         self._raw = raw
         stream = _decompressed(raw)
         with self.reading():
@@ -65,17 +82,36 @@ class ByteStream:
             return 0
 
     def lines(self, newline: bytes) -> Iterator[bytes]:
-        """Lines with their ends, as long as they can be read."""
+        """Lines with their ends, as long as they can be read.
+
+        Of one that is longer than `longest` comes one byte more than that, and the rest is passed
+        over.
+        """
         with self.reading():
-            if newline == b"\n":
-                yield from self._stream
+            if newline != b"\n":
+                yield from self._lines_by(newline)
                 return
-            rest = b""
-            while chunk := self._stream.read(SAMPLE_BYTES):
-                *complete, rest = (rest + chunk).split(newline)
-                yield from (line + newline for line in complete)
-            if rest:
-                yield rest
+            most = self.longest + 1
+            for line in iter(partial(self._stream.readline, most), b""):
+                yield line
+                if len(line) == most:
+                    part = line
+                    while part and not part.endswith(b"\n"):
+                        part = self._stream.readline(SAMPLE_BYTES)
+
+    def _lines_by(self, newline: bytes) -> Iterator[bytes]:
+        held: list[bytes] = []  # of a line that has not ended
+        length = 0
+        while chunk := self._stream.read(SAMPLE_BYTES):
+            *ended, rest = chunk.split(newline)
+            for part in ended:
+                yield b"".join([*held, part, newline])[: self.longest + 1]
+                held, length = [], 0
+            if rest and length <= self.longest:
+                held.append(rest)
+                length += len(rest)
+        if held:
+            yield b"".join(held)[: self.longest + 1]
 
     def read(self, size: int = -1) -> bytes:
         """Read at most `size` bytes, or all of them."""
@@ -101,8 +137,10 @@ class ByteStream:
 
 
 @contextmanager
-def open_source(source: Source, encoding: str | None = None) -> Iterator[ByteStream]:
-    """Open a source for reading.
+def open_source(
+    source: Source, encoding: str | None = None, longest: int = MAX_RECORD_BYTES
+) -> Iterator[ByteStream]:
+    """Open a source for reading; see `ByteStream`.
 
     Raises
     ------
@@ -114,14 +152,14 @@ def open_source(source: Source, encoding: str | None = None) -> Iterator[ByteStr
     if source.path is None:
         if sys.stdin is None:
             raise InputError("standard input is closed")
-        yield ByteStream(source, cast(io.BufferedReader, sys.stdin.buffer), encoding)
+        yield ByteStream(source, cast(io.BufferedReader, sys.stdin.buffer), encoding, longest)
         return
     try:
         raw = source.path.open("rb")
     except OSError as error:
         raise InputError(f"cannot be opened ({error.strerror})") from error
     with raw:
-        yield ByteStream(source, raw, encoding)
+        yield ByteStream(source, raw, encoding, longest)
 
 
 def _decompressed(buffered: io.BufferedReader) -> io.BufferedReader:
@@ -129,23 +167,9 @@ def _decompressed(buffered: io.BufferedReader) -> io.BufferedReader:
     head = buffered.peek(8)
     for magic, decompressor in _DECOMPRESSORS.items():
         if head.startswith(magic):
-            return io.BufferedReader(_Decompressed(buffered, decompressor), SAMPLE_BYTES)
+            at_once = _ZSTANDARD_BYTES_AT_ONCE if magic == _ZSTD else _COMPRESSED_BYTES_AT_ONCE
+            return io.BufferedReader(_Decompressed(buffered, decompressor, at_once), SAMPLE_BYTES)
     return buffered
-
-
-def _zstd() -> "_Decompressor":
-    import zstandard
-
-    return zstandard.ZstdDecompressor().decompressobj()
-
-
-_DECOMPRESSORS: dict[bytes, Callable[[], "_Decompressor"]] = {
-    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS),
-    b"BZh": bz2.BZ2Decompressor,
-    b"\xfd7zXZ\0": lzma.LZMADecompressor,
-    b"\x5d\0\0": lzma.LZMADecompressor,
-    b"\x28\xb5\x2f\xfd": _zstd,
-}
 
 
 class _Decompressor(Protocol):
@@ -158,6 +182,48 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
+class _InSteps:
+    """A decompressor of bz2 or LZMA that gives a megabyte at a time."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+
+    @property
+    def eof(self) -> bool:
+        return bool(self._whole.eof)
+
+    @property
+    def unused_data(self) -> bytes:
+        return bytes(self._whole.unused_data)
+
+    @property
+    def needs_input(self) -> bool:
+        return bool(self._whole.needs_input)
+
+    def decompress(self, data: bytes, /) -> bytes:
+        return bytes(self._whole.decompress(data, _STEP))
+
+
+def _zstd() -> _Decompressor:
+    import zstandard
+
+    return zstandard.ZstdDecompressor().decompressobj()
+
+
+def _lzma() -> _Decompressor:
+    return _InSteps(lzma.LZMADecompressor(memlimit=_LZMA_MEMORY))
+
+
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_DECOMPRESSORS: dict[bytes, Callable[[], _Decompressor]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS),
+    b"BZh": lambda: _InSteps(bz2.BZ2Decompressor()),
+    b"\xfd7zXZ\0": _lzma,
+    b"\x5d\0\0": _lzma,
+    _ZSTD: _zstd,
+}
+
+
 class _Decompressed(io.RawIOBase):
     """Decompress a stream of one or more parts, delivering all that precedes any damage.
 
@@ -165,9 +231,12 @@ class _Decompressed(io.RawIOBase):
     that of zstandard takes a truncated file for a complete one.
     """
 
-    def __init__(self, stream: IO[bytes], decompressor: Callable[[], _Decompressor]) -> None:
+    def __init__(
+        self, stream: IO[bytes], decompressor: Callable[[], _Decompressor], at_once: int
+    ) -> None:
         self._stream = stream
         self._new = decompressor
+        self._at_once = at_once
         self._current = decompressor()
         self._ready = memoryview(b"")
 
@@ -176,7 +245,10 @@ class _Decompressed(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         while not self._ready:
-            data = self._stream.read(_COMPRESSED_BYTES_AT_ONCE)
+            if not getattr(self._current, "needs_input", True) and not self._current.eof:
+                self._ready = memoryview(self._current.decompress(b""))
+                continue
+            data = self._stream.read(self._at_once)
             if self._current.eof:
                 data = (self._current.unused_data + data).lstrip(b"\0")
                 if not data:

@@ -1,6 +1,7 @@
 """CSV and TSV (RFC 4180)."""
 
 import csv
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,10 @@ from embcli.formats.lines import Line, numbered_lines
 from embcli.formats.source import ByteStream
 
 _DELIMITERS = (",", ";", "\t", "|")
-_LONGEST_FIELD = 1 << 24
 _ROWS_SNIFFED = 50
+# Lines are read again after a quote that does not close: so many times what has been read, and
+# this much besides. From then on no row may have several lines, or a file could take forever.
+_AGAIN, _AGAIN_AT_LEAST = 8, 1 << 20
 
 
 def read(
@@ -61,7 +64,10 @@ def sniff_delimiter(sample: str) -> str:
         lines = sample.splitlines(keepends=True)[:_ROWS_SNIFFED]
         # The last line of a sample may be cut off.
         complete = lines[:-1] or lines
-        widths = [len(row) for row in csv.reader(complete, delimiter=delimiter) if row]
+        try:
+            widths = [len(row) for row in csv.reader(complete, delimiter=delimiter) if row]
+        except csv.Error:
+            return 0, 0
         if not widths or widths[0] < 2:
             return 0, 0
         return sum(width == widths[0] for width in widths), widths[0]
@@ -71,7 +77,7 @@ def sniff_delimiter(sample: str) -> str:
 
 def _names(fields: list[str]) -> list[str]:
     names = [field.strip() or str(i + 1) for i, field in enumerate(fields)]
-    repeated = {name for name in names if names.count(name) > 1}
+    repeated = {name for name, count in Counter(names).items() if count > 1}
     if repeated:
         raise InputError(
             f"two columns are called {min(repeated)!r} (is the first row a header? if not: "
@@ -98,7 +104,7 @@ def _value(field: str) -> Any:
 
 def rows(stream: ByteStream, delimiter: str) -> Iterator[tuple[int, list[str]] | Problem]:
     """Read the fields of every row and the line where it begins, the header among them."""
-    csv.field_size_limit(_LONGEST_FIELD)
+    csv.field_size_limit(stream.longest)
     feed = _Feed(stream)
     width = 0
     while True:
@@ -139,15 +145,28 @@ class _Feed:
 
     def __init__(self, stream: ByteStream) -> None:
         self._lines = numbered_lines(stream)
+        self._longest = stream.longest
         self._taken: list[Line] = []
         self._again: list[Line] = []
+        # Characters: of the row, of all lines, and of those read again.
+        self._size = self._read = self._reread = 0
 
     def __iter__(self) -> "_Feed":
         return self
 
     def __next__(self) -> str:
-        line = self._again.pop() if self._again else next(self._lines)
+        if self._taken and (
+            self._size > self._longest or self._reread > _AGAIN_AT_LEAST + _AGAIN * self._read
+        ):
+            raise csv.Error("field larger than rows may be")
+        if self._again:
+            line = self._again.pop()
+            self._reread += len(line.text)
+        else:
+            line = next(self._lines)
+            self._read += len(line.text)
         self._taken.append(line)
+        self._size += len(line.text)
         return line.text
 
     def holds_rows(self, width: int) -> bool:
@@ -159,6 +178,7 @@ class _Feed:
         number = self._taken[0].number if self._taken else 0
         problem = next((line.problem for line in self._taken if line.problem), None)
         self._taken.clear()
+        self._size = 0
         return number, problem
 
     def restart_after_first(self) -> tuple[int, str]:
@@ -166,4 +186,5 @@ class _Feed:
         first, *rest = self._taken
         self._again.extend(reversed(rest))
         self._taken.clear()
+        self._size = 0
         return first.number, first.text

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from embcli.errors import InputError
-from embcli.formats import Item, Problem
+from embcli.formats import Item, Problem, too_large
 from embcli.formats.lines import numbered_lines, wrong_byte
 from embcli.formats.source import ByteStream
 
@@ -21,7 +21,10 @@ def read_lines(stream: ByteStream) -> Iterator[Item | Problem]:
 def read_whole(stream: ByteStream) -> Iterator[Item | Problem]:
     """Read the file as one record."""
     refuse_binary(stream)
-    raw = stream.read()
+    raw = stream.read(stream.longest + 1)
+    if len(raw) > stream.longest:
+        yield Problem(stream.name, 1, too_large("the file", stream.longest))
+        return
     try:
         yield Item(raw.decode(stream.encoding), 1)
     except UnicodeDecodeError as error:

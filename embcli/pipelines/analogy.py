@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embcli.core.analogy import Method
 
 _SIGNS = {"+": "+", "-": "-", "\N{MINUS SIGN}": "-"}
-_INSIDE = re.compile("\\s+([+\\-\N{MINUS SIGN}])\\s+")
+_INSIDE = re.compile("(?<!\\s)\\s+([+\\-\N{MINUS SIGN}])\\s+")
 _HINTED = 3
 _SPELLINGS = 20_000
 
@@ -40,6 +40,8 @@ def parse_terms(words: Sequence[str]) -> tuple[list[str], list[str]]:
     UsageError
         This is no such expression, or nothing is added.
     """
+    if not words:
+        raise UsageError("an analogy takes words", hint="king - man + woman")
     if len(words) == 1:
         words = _INSIDE.split(words[0])
     terms: dict[str, list[str]] = {"+": [], "-": []}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # The last colon and a number; after a digit it is a time of day, or a chapter and a verse, unless
 # there is a space before it.
-_NUMBER = r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
+_NUMBER = r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
 _WEIGHTED = re.compile(rf"(.*[^\d\s:]|.*\S(?=\s))\s*:{_NUMBER}", re.DOTALL)
 _WEIGHTED_NAME = re.compile(rf"(.*\S)\s*:{_NUMBER}", re.DOTALL)
 # Enough that the mean of a collection's vectors is known well.

@@ -397,7 +397,10 @@ def _measure(name: str) -> "Measure":
             or not all(0 <= g <= _LARGEST for g in gains)
         ):
             raise failure
-    except (SyntaxError, ValueError, TypeError, KeyError, AssertionError, RecursionError):
+    except (
+        SyntaxError, ValueError, TypeError, KeyError, AttributeError, AssertionError,
+        RecursionError, MemoryError,  # the parser's word for nested too deeply
+    ):  # fmt: skip
         raise failure from None
     return cast("Measure", found)
 

@@ -143,7 +143,7 @@ def import_map(
         method, fit = str(known["method"]), _fit(known["fit"])
         source, target = _recipe(known["source"]), _recipe(known["target"])
         name = name or str(known["name"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InputError(f"{beside}: this does not describe a map") from None
     if version != _VERSION:
         raise InputError(f"{beside}: version {version}, this embcli reads {_VERSION}")

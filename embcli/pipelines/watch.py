@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -160,8 +161,12 @@ def _measured(path: Path, how: Watch) -> dict[str, Any]:
 
 def _read(path: Path) -> NDArray[np.floating]:
     try:
-        array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _table(path)
-    except (OSError, ValueError, EOFError, TypeError, KeyError) as error:
+        with warnings.catch_warnings(action="ignore"):
+            array = _array(path) if path.suffix == ".npy" else _table(path)
+    except InputError:
+        raise
+    except Exception as error:
+        # Damage makes parsers fail with whatever they stumble over.
         raise InputError(f"cannot be read ({error})") from error
     if not isinstance(array, np.ndarray):
         raise InputError("several arrays, and one is needed")
@@ -171,7 +176,13 @@ def _read(path: Path) -> NDArray[np.floating]:
     # Lengths do not count, and squares may be too large where the numbers are not.
     with np.errstate(divide="ignore", invalid="ignore"):
         largest = np.abs(vectors).max(axis=1, keepdims=True).astype(np.float64)
-    return vectors / np.where((largest > 0) & np.isfinite(largest), largest, 1)
+        return vectors / np.where((largest > 0) & np.isfinite(largest), largest, 1)
+
+
+def _array(path: Path) -> Any:
+    # Mapped, because NumPy makes room for what a header promises, and then reads what there is.
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.array(array) if isinstance(array, np.ndarray) else array
 
 
 def _table(path: Path) -> NDArray[Any]:

@@ -7,7 +7,8 @@ codes of a segment, the rows of small tables, every record. `embcli.store.inspec
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,20 @@ def damaged(db: "Database", what: str) -> DamageError:
         f"{db.path} is damaged: {what}",
         hint=f"embcli check --db {db.path}, which says what is left",
     )
+
+
+@contextmanager
+def understanding(db: "Database", what: str) -> Iterator[None]:
+    """Say that a store is damaged where values in it are not of their kind.
+
+    SQLite keeps anything in any column, and whoever made the file may have made its checksums.
+    """
+    try:
+        yield
+    except (
+        ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError,
+    ) as error:  # fmt: skip
+        raise damaged(db, f"{what} cannot be read ({type(error).__name__})") from error
 
 
 def group_sums(vectors: bytes | memoryview, width: int) -> list[int]:

@@ -248,7 +248,7 @@ class Database:
         """Make an error of SQLite's one that a user can act on, if it is one of the file."""
         code = getattr(error, "sqlite_errorcode", None)
         explanation = _EXPLANATIONS.get(code & 0xFF) if code is not None else None
-        if "no such table" in str(error):
+        if any(sign in str(error) for sign in _SIGNS_OF_DAMAGE):
             explanation = _EXPLANATIONS[sqlite3.SQLITE_CORRUPT]
         if explanation is None:
             return None
@@ -266,6 +266,10 @@ class Database:
             raise explained from error
 
 
+# What SQLite calls an error of the statement, though ours have none.
+_SIGNS_OF_DAMAGE = (
+    "no such table", "no such column", "unsupported file format", "cannot open value of type",
+)  # fmt: skip
 _EXPLANATIONS: dict[int, tuple[str, str | None]] = {
     sqlite3.SQLITE_BUSY: (
         "is being written by another process",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 from zlib import crc32
 
@@ -293,5 +294,10 @@ def _marks(values: Sequence[Any]) -> str:
 
 
 def _bindable(number: float) -> float:
-    """Integers SQLite cannot hold become the nearest float."""
-    return number if -(2**63) <= number < 2**63 else float(number)
+    """Integers SQLite cannot hold become the nearest float, or infinite."""
+    if -(2**63) <= number < 2**63:
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        return inf if number > 0 else -inf

@@ -146,7 +146,7 @@ def unpacked(parameters: bytes) -> "Map":
         arrays = load(parameters)
         header = json.loads(parameters[8 : 8 + int.from_bytes(parameters[:8], "little")])
         layout = json.loads(header["__metadata__"][_LAYOUT])
-    except (SafetensorError, ValueError, KeyError, TypeError):
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError("this is no map: safetensors with steps in its header expected") from None
     return unpack(layout, arrays)
 
@@ -173,7 +173,8 @@ class Maps:
             "JOIN spaces AS s ON s.key = maps.source JOIN spaces AS t ON t.key = maps.target "
             "JOIN spaces AS j ON j.key = maps.space ORDER BY maps.name"
         )
-        return [Ends(name, *map(Recipe.from_json, recipes)) for name, *recipes in rows]
+        with checks.understanding(self._db, "the list of maps"):
+            return [Ends(name, *map(Recipe.from_json, recipes)) for name, *recipes in rows]
 
     def get(self, name: str) -> StoredMap:
         """Find a map by name.
@@ -326,8 +327,11 @@ class Maps:
     def _stored(self, row: tuple[Any, ...]) -> StoredMap:
         key, name, method, *recipes, fit, created, parameters = row
         checks.checked_row(self._db, "maps", key)
-        source, target, space = map(Recipe.from_json, recipes)
-        return StoredMap(name, method, source, target, space, json.loads(fit), created, parameters)
+        with checks.understanding(self._db, f"map {name!r}"):
+            source, target, space = map(Recipe.from_json, recipes)
+            return StoredMap(
+                name, method, source, target, space, json.loads(fit), created, parameters
+            )
 
     def _has(self, name: str) -> bool:
         return self._db.one("SELECT 1 FROM maps WHERE name = ?", (name,)) is not None

@@ -221,16 +221,18 @@ class Segments:
             (kind, _OF, self._collection),
         )
         listed, found = [], []
-        for _, key, slots, sums, coded, code in rows:
-            if key is None:  # there are none
-                continue
-            every = np.frombuffer(sums or b"", SUM)
-            found.append(digest(slots, key))
-            if len(every) < 2 or found[-1] != every[0]:
-                raise self._damaged(key)
-            of_code = int(np.frombuffer(code, SUM)[0]) if code else None
-            listed.append(_Listed(key, slots, every[2:], bool(coded), of_code))
-        if not rows or np.frombuffer(rows[0][0], SUM).tolist() != checks.segments_sum(found):
+        with checks.understanding(self._db, "the list of segments"):
+            for _, key, slots, sums, coded, code in rows:
+                if key is None:  # there are none
+                    continue
+                every = np.frombuffer(sums or b"", SUM)
+                found.append(digest(slots, key))
+                if len(every) < 2 or found[-1] != every[0]:
+                    raise self._damaged(key)
+                of_code = int(np.frombuffer(code, SUM)[0]) if code else None
+                listed.append(_Listed(key, slots, every[2:], bool(coded), of_code))
+            sums = np.frombuffer(rows[0][0], SUM).tolist() if rows else None
+        if sums is None or sums != checks.segments_sum(found):
             raise damaged(self._db, f"segments of collection {self._collection} are missing")
         return listed
 

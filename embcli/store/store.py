@@ -198,7 +198,8 @@ class Store:
              ORDER BY c.name
             """
         )
-        return [CollectionInfo(*(*row[:-1], _coding(row[-1]))) for row in rows]
+        with checks.understanding(self._db, "the list of collections"):
+            return [CollectionInfo(*(*row[:-1], _coding(row[-1]))) for row in rows]
 
     def collection(self, name: str) -> Collection:
         """Open a collection.
@@ -322,17 +323,18 @@ class Store:
         key, space, recipe, dtype, chunking, coding, calibration = row
         checks.checked_row(self._db, "collections", key)
         checks.checked_row(self._db, "spaces", space)
-        return Collection(
-            self._db,
-            key,
-            name,
-            space,
-            Recipe.from_json(recipe),
-            dtype,
-            chunking,
-            _coding(coding),
-            calibration,
-        )
+        with checks.understanding(self._db, f"collection {name!r}"):
+            return Collection(
+                self._db,
+                key,
+                name,
+                space,
+                Recipe.from_json(recipe),
+                dtype,
+                chunking,
+                _coding(coding),
+                calibration,
+            )
 
     # Models and queries
 
@@ -342,10 +344,11 @@ class Store:
         if row is None:
             return None
         light, files = row
-        return SpaceFacts(
-            light=None if light is None else bool(light),
-            files=None if files is None else json.loads(files),
-        )
+        with checks.understanding(self._db, "what is known of a space"):
+            return SpaceFacts(
+                light=None if light is None else bool(light),
+                files=None if files is None else json.loads(files),
+            )
 
     def note_space(self, recipe_hash: str, *, light: bool | None = None, files: Any = None) -> None:
         """Note what was found out about a space: of `SpaceFacts`, what is not None.
@@ -464,10 +467,11 @@ class Store:
             "(SELECT count(*) FROM collections WHERE space = spaces.key), recipe "
             "FROM spaces ORDER BY key"
         )
-        return [
-            SpaceInfo(hash, model, dim, collections, json.loads(recipe))
-            for hash, model, dim, collections, recipe in rows
-        ]
+        with checks.understanding(self._db, "the list of spaces"):
+            return [
+                SpaceInfo(hash, model, dim, collections, json.loads(recipe))
+                for hash, model, dim, collections, recipe in rows
+            ]
 
     def index_texts(self) -> int:
         """Bring the full-text index up to date; return how many records came into it."""
@@ -592,14 +596,15 @@ class Store:
             "versions FROM runs ORDER BY key DESC LIMIT ?",
             (limit,),
         )
-        return [
-            Run(
-                key, command, collection, json.loads(arguments), started, finished, status,
-                json.loads(counts or "{}"), json.loads(versions),
-            )
-            for key, command, collection, arguments, started, finished, status, *texts in rows
-            for counts, versions in [texts]
-        ]  # fmt: skip
+        with checks.understanding(self._db, "the list of runs"):
+            return [
+                Run(
+                    key, command, collection, json.loads(arguments), started, finished, status,
+                    json.loads(counts or "{}"), json.loads(versions),
+                )
+                for key, command, collection, arguments, started, finished, status, *texts in rows
+                for counts, versions in [texts]
+            ]  # fmt: skip
 
 
 def _check_name(name: str) -> None:

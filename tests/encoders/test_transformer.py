@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -618,3 +619,34 @@ def test_minilm_in_the_automatic_precision_stays_true(minilm, shared):
     assert (found * expected).sum(axis=1).min() >= 0.9995
     assert encoder.light_agrees
     np.testing.assert_allclose(encoder.encode_lightly(texts[:20]), expected[:20], atol=1e-4)
+
+
+def test_a_pickle_in_a_folder_of_a_model_is_not_run(run, home):
+    """torch takes tensors out of it, and nothing else."""
+    import torch
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(home / "pwned"),)
+
+    models.tiny_bert(home / "model")
+    (home / "model" / "model.safetensors").unlink()
+    torch.save({"embeddings.word_embeddings.weight": Evil()}, home / "model" / "pytorch_model.bin")
+    (home / "a.txt").write_text("a cat")
+    result = run("encode", "a.txt", "-m", "model")
+    assert result.code == 4
+    assert "cannot be loaded" in result.err
+    assert not (home / "pwned").exists()
+
+
+def test_models_with_code_of_their_own_are_refused(run, home):
+    models.tiny_bert(home / "model")
+    modules = json.loads((home / "model" / "modules.json").read_text())
+    modules[1]["type"] = "evil.Pooling"
+    (home / "model" / "modules.json").write_text(json.dumps(modules))
+    (home / "model" / "evil.py").write_text("import os\nos.mkdir('pwned')\n")
+    (home / "a.txt").write_text("a cat")
+    result = run("encode", "a.txt", "-m", "model")
+    assert result.code == 4
+    assert "--trust-remote-code" in result.err
+    assert not (home / "pwned").exists()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from embcli.errors import InputError
+from embcli.errors import EmbcliError, InputError
 from embcli.formats import Problem
 from embcli.formats.fields import ID_NAMES, TEXT_NAMES
 from embcli.formats.vectors import VectorBatch, VectorOptions, require
@@ -46,11 +46,12 @@ class _TableReader:
         self.count: int | None = None
         with self._damage():
             self._schema = self._open()
-        self._roles()
-        recipe = _own(self._schema.metadata).get("recipe")
+            self._roles()
+            recipe = _own(self._schema.metadata).get("recipe")
         self.recipe: dict[str, Any] | None = recipe if isinstance(recipe, dict) else None
         value = self._storage(self._schema.field(self._vector).type).value_type
-        self.notes = conversion_note(np.dtype(value.to_pandas_dtype()))
+        with self._damage():
+            self.notes = conversion_note(np.dtype(value.to_pandas_dtype()))
         if self._left_out:
             self.notes.append(f"left out: {', '.join(self._left_out)}")
         with self._damage():
@@ -84,7 +85,9 @@ class _TableReader:
     def _damage(self) -> Iterator[None]:
         try:
             yield
-        except (self._pa.ArrowException, OSError) as error:
+        except EmbcliError:
+            raise
+        except Exception as error:  # Arrow gives what is damaged to Python, which stumbles over it
             reason = str(error).splitlines()[0][:200] if str(error) else "damaged"
             raise InputError(f"{self._path}: cannot be read ({reason})") from None
 
@@ -274,7 +277,7 @@ def _own(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
     """Read what we wrote into the metadata of a schema or column."""
     try:
         found = json.loads((metadata or {}).get(KEY, b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

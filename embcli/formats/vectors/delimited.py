@@ -20,7 +20,8 @@ from embcli.formats.vectors.fields import VECTOR_NAMES, Fields, find_name, requi
 from embcli.formats.vectors.json_lines import as_vector, to_row
 from embcli.formats.vectors.rows import Pending, base_name, check_shape, finite, to_float32
 
-_NUMBERED = re.compile(r"(.*?)(\d+)")
+_DIGITS = "0123456789"
+_MOST_DIGITS = 9
 _ROWS_LOOKED_AT = 20
 _JSON_START = re.compile(r'[-0-9"\[{tfn]')
 _BRACKETED = re.compile(r"\[([^\[\]]*)\]")
@@ -210,9 +211,9 @@ def _numbered_runs(names: list[str]) -> dict[str, list[int]]:
     """Find columns that are numbered 0, 1, 2 … or 1, 2, 3 … behind the same name."""
     columns: dict[str, dict[int, int]] = {}
     for at, name in enumerate(names):
-        found = _NUMBERED.fullmatch(name)
-        if found:
-            columns.setdefault(found[1], {})[int(found[2])] = at
+        prefix = name.rstrip(_DIGITS)
+        if 0 < len(name) - len(prefix) <= _MOST_DIGITS:
+            columns.setdefault(prefix, {})[int(name[len(prefix) :])] = at
     runs = {}
     for prefix, numbered in columns.items():
         first = min(numbered)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from embcli.errors import InputError
+from embcli.errors import EmbcliError, InputError
 from embcli.formats import Problem
 from embcli.formats.vectors import VectorBatch, VectorOptions, require
 from embcli.formats.vectors.rows import (
@@ -22,6 +22,8 @@ from embcli.formats.vectors.rows import (
 )
 from embcli.formats.vectors.sidecar import Labels
 
+# What has not been written takes no room in a file, and as much in memory as anything.
+_LONGEST = 1 << 24
 _VECTOR_NAMES = ("train", "vectors", "vector", "embeddings", "embedding", "emb", "base", "data")
 _ID_NAMES = ("ids", "id", "keys", "names", "words")
 _TEXT_NAMES = ("texts", "text")
@@ -46,6 +48,8 @@ class Hdf5Reader:
             self._vectors = self._find_vectors(options)
             rows, self.dim = self._vectors.shape
             check_shape(self._path, rows, self.dim)
+            if self.dim > _LONGEST:
+                raise InputError(f"{self._path}: vectors of {self.dim:,} components")
             self.count: int | None = min(rows, rows if options.limit is None else options.limit)
             self.notes = conversion_note(self._vectors.dtype)
             self._columns = [None] * 3 if options.sidecar else self._find_columns(options, rows)
@@ -80,7 +84,9 @@ class Hdf5Reader:
     def _damage(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        except EmbcliError:
+            raise
+        except Exception as error:  # what h5py raises depends on where the damage is
             raise InputError(f"{self._path}: cannot be read ({error})") from None
 
     def _find_vectors(self, options: VectorOptions) -> Any:
@@ -126,7 +132,7 @@ class Hdf5Reader:
     def _meta(self, text: str) -> dict[str, Any]:
         try:
             meta = json.loads(text or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{self._path}: metadata are not JSON ({error})") from None
         return meta if isinstance(meta, dict) else {"meta": meta}
 

@@ -69,13 +69,13 @@ class LlmReader:
         self.notes = [f"llm's model was {model!r}"]
 
     def __iter__(self) -> Iterator[VectorBatch | Problem]:
-        rows = self._db.execute(
-            "SELECT id, embedding, content, metadata FROM embeddings WHERE collection_id = ? "
-            "ORDER BY rowid LIMIT ?",
-            (self._key, self._limit),
-        )
         place = 1
         with self._damage():
+            rows = self._db.execute(
+                "SELECT id, embedding, content, metadata FROM embeddings WHERE collection_id = ? "
+                "ORDER BY rowid LIMIT ?",
+                (self._key, self._limit),
+            )
             while portion := rows.fetchmany(rows_at_once(self.dim)):
                 yield from self._convert(portion, place)
                 place += len(portion)
@@ -84,12 +84,12 @@ class LlmReader:
     def _damage(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise InputError(f"{self._path}: cannot be read ({error})") from None
 
     def _find(self, wanted: str | None) -> tuple[int, str]:
         found = {
-            name: (key, model)
+            str(name): (key, model)
             for key, name, model in self._db.execute("SELECT id, name, model FROM collections")
         }
         names = ", ".join(found) or "none"
@@ -113,7 +113,7 @@ class LlmReader:
                 message = f"row {place}: {id!r} has {length:g} components, not {self.dim:,}"
                 yield Problem(self._path, 0, message)
                 continue
-            kept.append((str(id), blob, content or "", self._meta(id, meta), place))
+            kept.append((str(id), blob, str(content or ""), self._meta(id, meta), place))
         if not kept:
             return
         ids, blobs, texts, metas, places = (list(column) for column in zip(*kept, strict=True))
@@ -123,7 +123,7 @@ class LlmReader:
     def _meta(self, id: str, text: str | None) -> dict[str, Any]:
         try:
             meta = json.loads(text) if text else {}
-        except ValueError as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{self._path}: metadata of {id!r}: {error}") from None
         return meta if isinstance(meta, dict) else {"metadata": meta}
 

@@ -2,12 +2,13 @@
 
 import json
 import marshal
+import math
 import os
 import tempfile
+import warnings
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embcli.errors import InputError
+from embcli.errors import EmbcliError, InputError
 from embcli.formats import Problem
 from embcli.formats.fields import ID_NAMES, TEXT_NAMES
 from embcli.formats.vectors import VectorBatch, VectorOptions
@@ -31,6 +32,7 @@ from embcli.formats.vectors.sidecar import Labels
 
 _META = "meta"
 _BYTES_AT_ONCE = 1 << 22
+_LAST_CHARACTER = 0x10FFFF
 
 
 class NpyReader:
@@ -46,10 +48,8 @@ class NpyReader:
         beside = f"{name}.jsonl"
         if options.sidecar is None and os.path.isfile(beside):
             self._options = replace(options, sidecar=beside)
-        try:
+        with _damage(f"{name}: no array can be read from it"), _silence():
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise InputError(f"{name}: no array can be read from it ({error})") from error
         if not isinstance(array, np.ndarray):
             raise InputError(f"{name}: expected one array, found several (--input-format npz)")
         self._array = _checked(array, name)
@@ -122,7 +122,7 @@ class NpzReader:
                     own[0] if of_file[0] is None or self._options.sidecar else of_file[0],
                     to_float32(rows),
                     own[1] if of_file[1] is None or self._options.sidecar else of_file[1],
-                    own[2] if of_file[2] is None else [json.loads(meta) for meta in of_file[2]],
+                    own[2] if of_file[2] is None else list(map(self._meta, of_file[2])),
                     list(range(start + 1, start + 1 + n)),
                 )
                 yield from finite(self._name, batch)
@@ -142,23 +142,52 @@ class NpzReader:
         return found or tables[0]
 
     def _stored_recipe(self) -> dict[str, Any] | None:
-        with self._opened() as archive, archive.open("recipe.npy") as member:
-            try:
-                recipe = json.loads(str(np.lib.format.read_array(member, allow_pickle=False)))
-            except ValueError:
-                return None  # an array of somebody else's
+        try:
+            recipe = json.loads(str(self._array("recipe")))
+        except (InputError, ValueError, RecursionError):
+            return None  # an array of somebody else's
         return recipe if isinstance(recipe, dict) else None
+
+    def _meta(self, text: str) -> dict[str, Any]:
+        try:
+            meta = json.loads(text)
+        except (ValueError, RecursionError):
+            meta = None
+        if not isinstance(meta, dict):
+            raise InputError(f"{self._name}, {_META!r}: expected JSON objects, found {text[:40]!r}")
+        return meta
+
+    def _array(self, name: str) -> NDArray[Any]:
+        with self._opened() as archive:
+            with archive.open(f"{name}.npy") as member:
+                self._check_size(archive, name, _header(member, f"{self._name}, {name!r}"))
+            with archive.open(f"{name}.npy") as member, _silence():
+                array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+        return array
+
+    def _check_size(self, archive: zipfile.ZipFile, name: str, header: "_Header") -> None:
+        """Refuse an array that its header makes larger than what is there: it would be made."""
+        shape, _, dtype = header
+        size = math.prod(shape) * dtype.itemsize
+        found = archive.getinfo(f"{name}.npy").file_size
+        if not 0 <= size <= found:
+            raise InputError(
+                f"{self._name}, {name!r}: shape {shape} takes {size:,} bytes, found {found:,}"
+            )
 
     def _blocks(self) -> Iterator[NDArray[Any]]:
         """Read the vectors, some rows at a time."""
         with self._opened() as archive, archive.open(f"{self._field}.npy") as member:
             step = rows_at_once(self.dim)
             starts = range(0, self.count, step)
+            header = _header(member, self._name)
+            self._check_size(archive, self._field, header)
             if self._by_columns:
-                array = np.lib.format.read_array(member, allow_pickle=False)
+                member.seek(0)
+                with _silence():
+                    array = np.lib.format.read_array(member, allow_pickle=False)
                 yield from (array[start : min(start + step, self.count)] for start in starts)
                 return
-            _header(member, self._name)
             width = self.dim * self._dtype.itemsize
             for start in starts:
                 wanted = min(step, self.count - start) * width
@@ -171,11 +200,31 @@ class NpzReader:
 
     @contextmanager
     def _opened(self) -> Iterator[zipfile.ZipFile]:
-        try:
-            with zipfile.ZipFile(self._path) as archive:
-                yield archive
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
-            raise InputError(f"{self._name}: damaged, or no archive of arrays ({error})") from error
+        with (
+            _damage(f"{self._name}: damaged, or no archive of arrays"),
+            zipfile.ZipFile(self._path) as archive,
+        ):
+            yield archive
+
+
+@contextmanager
+def _damage(what: str) -> Iterator[None]:
+    """Say in an InputError what goes wrong with a file.
+
+    Damage makes NumPy's parser of headers and that of archives fail with whatever they stumble
+    over.
+    """
+    try:
+        yield
+    except EmbcliError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({error})") from error
+
+
+def _silence() -> AbstractContextManager[object]:
+    """Keep NumPy from warning of headers that look odd to it."""
+    return warnings.catch_warnings(action="ignore")
 
 
 class _Column:
@@ -193,7 +242,12 @@ class _Column:
         data = self._member.read(n * self._dtype.itemsize)
         if len(data) < n * self._dtype.itemsize:
             raise InputError(f"{self._what}: it ends too early")
-        values: list[str] = np.frombuffer(data, self._dtype, n).astype(str).tolist()
+        array = np.frombuffer(data, self._dtype, n)
+        if self._dtype.kind == "U":
+            codes = array.astype(self._dtype.newbyteorder("=")).view(np.uint32)
+            if codes.max(initial=0) > _LAST_CHARACTER:
+                raise InputError(f"{self._what}: a character is none")
+        values: list[str] = array.astype(str).tolist()
         return values
 
 
@@ -209,7 +263,8 @@ def _header(member: Any, name: str) -> _Header:
     }.get(version)
     if read is None:
         raise InputError(f"{name}: version {version} of the .npy format is not known here")
-    shape, by_columns, dtype = read(member)
+    with _silence():
+        shape, by_columns, dtype = read(member)
     return shape, by_columns, dtype
 
 

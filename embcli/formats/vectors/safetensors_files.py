@@ -43,21 +43,33 @@ def read_header(path: str | os.PathLike[str]) -> tuple[dict[str, Any], int]:
     name = os.fspath(path)
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > _LONGEST_HEADER:
+        size = os.fstat(file.fileno()).st_size
+        if length > min(_LONGEST_HEADER, size):
             raise InputError(f"{name}: this is no safetensors file")
         data = file.read(length)
     try:
         header = json.loads(data)
-        ends = [e["data_offsets"][1] for n, e in header.items() if n != "__metadata__"]
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
+        ends = [_end(entry) for key, entry in header.items() if key != "__metadata__"]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise InputError(f"{name}: its header is no safetensors header") from None
-    start, size = 8 + length, os.path.getsize(path)
-    if not all(isinstance(end, int) for end in ends) or start + max(ends, default=0) != size:
-        expected = start + max((end for end in ends if isinstance(end, int)), default=0)
+    start = 8 + length
+    if start + max(ends, default=0) != size:
+        expected = start + max(ends, default=0)
         raise InputError(
             f"{name}: its header promises {expected:,} bytes, found {size:,} (truncated?)"
         )
     return header, start
+
+
+def _end(entry: dict[str, Any]) -> int:
+    """Give the place where a tensor ends, if all is as it should be."""
+    begin, end = entry["data_offsets"]
+    numbers = [0, begin, end, *entry["shape"]]
+    if any(type(number) is not int or number < 0 for number in numbers) or begin > end:
+        raise ValueError
+    if not isinstance(entry["dtype"], str):
+        raise TypeError
+    return int(end)
 
 
 class SafetensorsReader:
@@ -70,12 +82,8 @@ class SafetensorsReader:
         self._path, self._options = path, options
         self._name = os.fspath(path)
         self._header, self._start = read_header(path)
-        metadata = self._header.pop("__metadata__", None) or {}
-        try:
-            self.recipe = json.loads(metadata[_RECIPE]) if _RECIPE in metadata else None
-        except ValueError:
-            self.recipe = None
-        tables = [n for n, entry in self._header.items() if len(entry.get("shape", ())) == 2]
+        self.recipe = _recipe(self._header.pop("__metadata__", None))
+        tables = [n for n, entry in self._header.items() if len(entry["shape"]) == 2]
         require(self._name, options.vector_field, tables)
         field = options.vector_field or find_name(tables, VECTOR_NAMES)
         if field is None and len(tables) != 1:
@@ -113,7 +121,7 @@ class SafetensorsReader:
                 if len(records) < len(rows):
                     raise InputError(f"{self._name}: it has fewer records than vectors")
                 ids = [str(record["id"]) for record in records]
-                texts = [record.get("text", "") for record in records]
+                texts = [str(record.get("text", "")) for record in records]
                 metas = [record.get("meta", {}) for record in records]
             places = list(range(start + 1, start + 1 + len(rows)))
             yield from finite(self._name, VectorBatch(ids, rows, texts, metas, places))
@@ -132,9 +140,11 @@ class SafetensorsReader:
                     return
                 try:
                     record = json.loads(line)
-                    record["id"]
-                except (ValueError, KeyError, TypeError):
-                    raise InputError(f"{self._name}: the tensor {_RECORDS!r} is damaged") from None
+                    sound = "id" in record and isinstance(record.get("meta", {}), dict)
+                except (ValueError, TypeError, AttributeError, RecursionError):
+                    sound = False
+                if not sound:
+                    raise InputError(f"{self._name}: the tensor {_RECORDS!r} is damaged")
                 yield record
 
     def _tensor(self, field: str) -> NDArray[Any]:
@@ -150,6 +160,15 @@ class SafetensorsReader:
         if size == 0:
             return np.empty(shape, dtype)
         return np.memmap(self._path, dtype, "r", self._start + begin, shape)
+
+
+def _recipe(metadata: Any) -> dict[str, Any] | None:
+    """Read what we put into the metadata of a file, if it is ours."""
+    try:
+        recipe = json.loads(metadata[_RECIPE])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return recipe if isinstance(recipe, dict) else None
 
 
 class SafetensorsWriter:

@@ -83,7 +83,7 @@ def _database(name: str, head: bytes) -> str:
     try:
         with closing(sqlite3.connect(f"{Path(name).absolute().as_uri()}?mode=ro", uri=True)) as db:
             tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:
         raise InputError(f"{name}: a damaged SQLite file ({error})") from error
     if {"collections", "embeddings"} <= tables:
         return "llm"
@@ -94,7 +94,7 @@ def _archive(name: str) -> str:
     try:
         with zipfile.ZipFile(name) as archive:
             members = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # damage makes it stumble over anything
         raise InputError(f"{name}: a damaged archive ({error})") from error
     if members and all(member.endswith(".npy") for member in members):
         return "npz"
@@ -149,6 +149,6 @@ def _begins_json(sample: bytes) -> bool:
     """Whether a sample that begins with a bracket is JSON rather than a word in brackets."""
     try:
         json.loads(sample.partition(b"\n")[0])
-    except ValueError:
+    except (ValueError, RecursionError):
         return sample.lstrip()[1:].lstrip()[:1] in (b"{", b"[")
     return True

@@ -20,12 +20,17 @@ class Block:
     ----------
     tokens : list of bytes
         One for each line.
-    vectors : float32 array, shape (lines, dim)
+    whole : int array, shape (n,)
+        The lines with enough fields, from 0. Others have no vector: they may be as many as the
+        characters, and a dimension may be anything.
+    vectors : float32 array, shape (n, dim)
+        Of these lines.
     problems : dict of int to str
         What is wrong, by line within the block, from 0.
     """
 
     tokens: list[bytes]
+    whole: NDArray[np.intp]
     vectors: NDArray[np.float32]
     problems: dict[int, str]
 
@@ -61,7 +66,6 @@ def parse_block(lines: bytes, dim: int, separator: bytes = b" ") -> Block:
         data[start:end]
         for start, end in zip(line_starts[:-1].tolist(), token_ends.tolist(), strict=True)
     ]
-    vectors = np.zeros((len(line_ends), dim), np.float32)
     problems: dict[int, str] = {}
     edges = cuts[line_ends[long_enough, None] + np.arange(-dim, 1)]
     starts, ends = (edges[:, :-1] + 1).ravel(), edges[:, 1:].ravel()
@@ -75,7 +79,7 @@ def parse_block(lines: bytes, dim: int, separator: bytes = b" ") -> Block:
         except ValueError:
             problems.setdefault(row, f"{shown(text)} is not a number")
     with np.errstate(over="ignore"):
-        vectors[rows] = values.reshape(-1, dim)
+        vectors = values.reshape(-1, dim).astype(np.float32)
     for row in np.flatnonzero(~long_enough).tolist():
         problems[row] = (
             f"expected a token and {dim} numbers, found {counted(int(fields[row]), 'field')}"
@@ -85,7 +89,7 @@ def parse_block(lines: bytes, dim: int, separator: bytes = b" ") -> Block:
             problems[row] = f"expected {dim} numbers, found {fields[row] - 1}"
     for row in [row for row, token in enumerate(tokens) if not token]:
         problems.setdefault(row, "there is no token before the numbers")
-    return Block(tokens, vectors, problems)
+    return Block(tokens, rows, vectors, problems)
 
 
 def shown(text: bytes) -> str:

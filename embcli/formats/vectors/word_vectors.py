@@ -144,7 +144,7 @@ class TextReader(_Reader):
         with open_source(self._source) as stream:
             for lines in _line_blocks(stream, skip_first=self._has_header):
                 block = parse_block(lines, self.dim, self._separator)
-                tokens, vectors = block.tokens, block.vectors
+                tokens = block.tokens
                 places = list(range(place, place + len(tokens)))
                 place += len(tokens)
                 rows = self._wanted_rows(block, lines, done)
@@ -154,7 +154,9 @@ class TextReader(_Reader):
                 rows = [row for row in rows if row not in block.problems]
                 if len(rows) < len(tokens):
                     tokens, places = [tokens[row] for row in rows], [places[row] for row in rows]
-                    vectors = vectors[rows]
+                vectors = block.vectors
+                if len(rows) < len(block.whole):
+                    vectors = vectors[np.searchsorted(block.whole, rows)]
                 held.append((tokens, vectors, places))
                 if sum(len(part) for part, _, _ in held) >= rows_at_once(self.dim):
                     yield from self._joined(held)
