@@ -194,8 +194,10 @@ def test_a_package_that_is_missing(run, encoded, monkeypatch, home):
         result = run("export", name)
         assert (result.code, result.err) == (
             4,
-            f"error: this format needs the package {package!r}, which is not installed; "
-            f"try: pip install 'embcli[{extra}]'\n",
+            (
+                f"error: this format needs the package {package!r}, which is not installed; "
+                f"try: pip install 'embcli[{extra}]'\n"
+            ),
         )
         assert not (home / name).exists()
 

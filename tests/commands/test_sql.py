@@ -108,8 +108,10 @@ def test_other_blobs_are_base64_as_in_sqlite_utils(run):
     [
         "SELECT count(*) AS n FROM records_fts WHERE records_fts MATCH 'rates'",
         "SELECT count(*) AS n FROM json_each('[4]')",
-        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 3) "
-        "SELECT max(x) - 2 AS n FROM c",
+        (
+            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 3) "
+            "SELECT max(x) - 2 AS n FROM c"
+        ),
         "SELECT count(*) AS n FROM pragma_table_info('records') WHERE name = 'id'",
     ],
 )
