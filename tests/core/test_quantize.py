@@ -49,6 +49,19 @@ def test_errors_are_within_the_bound(seed, n, dim, kind, size, tail):
 
 
 @KINDS
+def test_a_query_in_the_worst_direction_is_off_by_the_bound(kind):
+    """Each by its own: the bound is no larger than it has to be."""
+    vectors = np.float64([[1e-3], [1], [30], [0]]) * drawn(5, 4, 24)
+    codes = quantize(vectors, kind)
+    lost = unit(vectors) - codes.vectors()
+    bounds = errors(vectors, codes)
+    assert bounds.dtype == np.float32
+    assert bounds[3] == 0
+    off = np.einsum("ij,ij->i", unit(lost), unit(vectors)) - np.diag(unit(lost) @ codes.vectors().T)
+    np.testing.assert_allclose(bounds, off, rtol=1e-5)
+
+
+@KINDS
 def test_a_vector_is_coded_alike_wherever_it_stands_and_however_long_it_is(kind):
     vectors = drawn(0, 9, 24)
     together = quantize(vectors, kind).vectors()
