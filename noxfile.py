@@ -4,6 +4,7 @@
 or names the modules whose mutants are to be tried: ``nox -s mutation -- topk alignment/ridge``.
 """
 
+import re
 import shutil
 from pathlib import Path
 
@@ -16,8 +17,7 @@ nox.options.error_on_missing_interpreters = False
 # Typer takes 3.11 at least.
 PYTHONS = ["3.11", "3.12", "3.13"]
 CONSTRAINED = ("-c", "constraints.txt")
-# Hypothesis is to draw the same for every mutant; a mutant must not be killed by a clock.
-MUTMUT = """
+SETTINGS = """
 [tool.mutmut]
 source_paths = ["embcli"]
 only_mutate = ["embcli/core/{module}.py"]
@@ -25,6 +25,14 @@ pytest_add_cli_args_test_selection = ["{tests}"]
 pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0"]
 do_not_mutate_patterns = ['raise [A-Za-z]*Error\\(']
 timeout_multiplier = 5.0
+"""
+# Hypothesis draws the same for every mutant, few examples, and does not look for smaller ones.
+HYPOTHESIS = """
+
+from hypothesis import Phase, settings
+
+settings.register_profile("mutants", phases=[Phase.explicit, Phase.generate], database=None)
+settings.load_profile("mutants")
 """
 # Where an error would be a wrong answer rather than a failure.
 MUTATED = (
@@ -72,11 +80,19 @@ def mutation(session: nox.Session) -> None:
         shutil.rmtree(work / "mutants", ignore_errors=True)
         for name in ("embcli", "tests", "examples"):
             shutil.copytree(root / name, work / name, dirs_exist_ok=True)
-        settings = (root / "pyproject.toml").read_text() + MUTMUT.format(module=module, tests=tests)
-        (work / "pyproject.toml").write_text(settings)
+        settings = SETTINGS.format(module=module, tests=tests)
+        append(root / "pyproject.toml", settings, work / "pyproject.toml")
+        append(root / "tests/conftest.py", HYPOTHESIS, work / "tests/conftest.py")
+        few = re.sub(r"max_examples=\d{2,}", "max_examples=25", (root / tests).read_text())
+        (work / tests).write_text(few)
         with session.chdir(work):
             session.log(f"{module}, by {tests}")
             session.run("mutmut", "run", silent=True)
             session.run("mutmut", "results")
             session.run("mutmut", "export-cicd-stats", silent=True)
         session.log(f"{module}: {(work / 'mutants/mutmut-cicd-stats.json').read_text()}")
+
+
+def append(source: Path, text: str, target: Path) -> None:
+    """Write a file with something at its end."""
+    target.write_text(source.read_text() + text)
