@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -167,7 +168,8 @@ def test_mistakes_are_one_line(run, statement, message):
 
 def test_no_store(run):
     assert run("sql", "SELECT 1", "-d", "none.db").code == 5
-    sqlite3.connect("plain.db").execute("CREATE TABLE t (a)")
+    with closing(sqlite3.connect("plain.db")) as db:
+        db.execute("CREATE TABLE t (a)")
     assert run("sql", "SELECT 1", "-d", "plain.db").code == 5
 
 
