@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from embcli.cli import main
 
@@ -17,6 +18,10 @@ SHARED = ROOT.parent / "shared" / "data"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # As commands do that share their work among threads, if NumPy is not imported yet.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Nothing in the suite is timed: a machine may be busy with something else.
+settings.register_profile("embcli", deadline=None)
+settings.load_profile("embcli")
 
 
 @dataclass(frozen=True)

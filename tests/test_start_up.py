@@ -17,13 +17,19 @@ HEAVY = {
 
 
 def imported(*arguments, stdin=""):
-    """Top-level modules that a cold process of this command has imported when it is done."""
+    """Top-level modules that a cold process of this command has imported when it is done.
+
+    It is stopped by any warning: what users see is as clean as what tests see.
+    """
     code = (
         "import sys; from embcli.cli import main; code = main(sys.argv[1:]); "
         "print(*{name.partition('.')[0] for name in sys.modules}, file=sys.stderr); sys.exit(code)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], input=stdin, capture_output=True, text=True
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     return set(done.stderr.splitlines()[-1].split())

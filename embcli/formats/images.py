@@ -109,7 +109,7 @@ def _orientation(image: "Image") -> int:
     try:
         # That of PNG files decodes the picture to look for EXIF behind it.
         orientation = Image.Image.getexif(image).get(_ORIENTATION, 1)
-    except Exception:
+    except Exception:  # noqa: BLE001 (whatever is wrong with the metadata)
         return 1
     return orientation if orientation in range(1, 9) else 1
 

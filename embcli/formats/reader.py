@@ -1,7 +1,7 @@
 """Reading records: files in, `Record` s and `Problem` s out, one at a time."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain
 
 from embcli.errors import InputError, UsageError
@@ -54,7 +54,7 @@ class Reader:
         """How far it has come, in bytes on disk."""
         return self._finished + (self._stream.position if self._stream else 0)
 
-    def __iter__(self) -> Iterator[Record | Problem]:
+    def __iter__(self) -> Generator[Record | Problem, None, None]:
         for source in self._sources:
             if source.path and source.format == IMAGE:
                 yield images.read(source.path, source.name)

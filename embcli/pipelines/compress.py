@@ -188,7 +188,7 @@ def decide(
         return muvera.decide(collection, kind, oversample, sample, seed)
     ranges = _AUTOMATIC if kind is None else {kind: _ASKED_FOR}
     if oversample is not None:
-        ranges = {name: (oversample, oversample) for name in ranges}
+        ranges = dict.fromkeys(ranges, (oversample, oversample))
     ways = {name: _coded(name, collection.recipe.dim) for name in ranges}
     steps = sorted({*_OVERSAMPLES, oversample or 1})
     keys, places = collection.live()

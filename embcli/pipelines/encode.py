@@ -192,7 +192,8 @@ def encode(
         "inputs": _as_list(inputs), "model": model, "strict": strict, "prune": prune,
         "chunk": chunk, "read": asdict(read or ReadOptions()),
     }  # fmt: skip
-    with closing(encoder), Store(db) as store:
+    # Closed at once, whatever happens: what is left to the garbage collector stays open meanwhile.
+    with closing(encoder), closing(iter(reader)) as records, Store(db) as store:
         chunker = None if chunking is None else Chunker(chunking, encoder)
         recipe = encoder.recipe()
         cut = TOKENS if recipe.multivector else chunking.json if chunking else None
@@ -200,7 +201,7 @@ def encode(
         with store.run("encode", collection, arguments) as counts:
             report = EncodeReport()
             noted = False
-            batches = Batches(chain(found.problems, reader), encoder)
+            batches = Batches(chain(found.problems, records), encoder)
             seen = store.seen_ids()
             with BatchWriter(seen, target, encoder, chunker, report, listeners, strict) as writer:
                 for batch in chain(batches, [None]):

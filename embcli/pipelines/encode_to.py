@@ -97,9 +97,11 @@ class Encoding:
         size = sum(source.size for source in sources)
         rows = _Rows()
         encoder, listeners = self._encoder, self._listeners
-        batches = Batches(chain(self._found.problems, reader), encoder)
+        records = iter(reader)
+        batches = Batches(chain(self._found.problems, records), encoder)
         with (
             closing(encoder),
+            closing(records),
             BatchWriter(
                 rows, rows, encoder, self._chunker, self.report, listeners, self._strict
             ) as writer,

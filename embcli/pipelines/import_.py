@@ -317,7 +317,9 @@ class _Spool:
         self._file.seek(0)
         for file, shape in self._batches:
             length = int.from_bytes(self._file.read(8), "little")
-            ids, texts, metas, places = marshal.loads(self._file.read(length))
+            ids, texts, metas, places = marshal.loads(  # noqa: S302 (of `append`)
+                self._file.read(length)
+            )
             data = self._file.read(4 * shape[0] * shape[1])
             vectors = np.frombuffer(data, np.float32).reshape(shape)
             yield file, VectorBatch(ids, vectors, texts, metas, places)

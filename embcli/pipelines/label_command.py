@@ -158,7 +158,7 @@ class _Round:
             "EMBCLI_SIZE": str(cluster.size),
         }
         try:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S602 (it is the user's own command line)
                 self._command,
                 shell=True,
                 stdin=subprocess.PIPE,

@@ -205,8 +205,10 @@ def _three(value: float) -> str:
 
 def _said(mean: float, known: Floats, clusters: int, noise: int, alone: int) -> str:
     parts = [
-        f"mean {_three(mean)} (dashed) of {counted(len(known), 'record')} in "
-        f"{counted(clusters, 'cluster')}",
+        (
+            f"mean {_three(mean)} (dashed) of {counted(len(known), 'record')} in "
+            f"{counted(clusters, 'cluster')}"
+        ),
         f"{(known < 0).mean():.0%} below 0",
     ]
     rest = [f"{noise:,} in no group"] if noise else []

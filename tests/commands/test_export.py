@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from importlib.util import find_spec
 
 import numpy as np
@@ -194,8 +195,10 @@ def test_a_package_that_is_missing(run, encoded, monkeypatch, home):
         result = run("export", name)
         assert (result.code, result.err) == (
             4,
-            f"error: this format needs the package {package!r}, which is not installed; "
-            f"try: pip install 'embcli[{extra}]'\n",
+            (
+                f"error: this format needs the package {package!r}, which is not installed; "
+                f"try: pip install 'embcli[{extra}]'\n"
+            ),
         )
         assert not (home / name).exists()
 
@@ -345,7 +348,10 @@ def test_backup_is_the_store(run, encoded, home):
     assert result.err.startswith("embcli.db → copy.db (")
     assert sorted(path.name for path in home.iterdir()) == ["copy.db", "corpus.jsonl", "embcli.db"]
     assert run("search", "a pet", "-d", "copy.db").rows == run("search", "a pet").rows
-    dumps = [list(sqlite3.connect(name).iterdump()) for name in ("embcli.db", "copy.db")]
+    dumps = []
+    for name in ("embcli.db", "copy.db"):
+        with closing(sqlite3.connect(name)) as db:
+            dumps.append(list(db.iterdump()))
     assert dumps[0] == dumps[1]
 
 

@@ -1,5 +1,6 @@
 import json
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -186,7 +187,7 @@ def test_malformed_records_on_request(run, home):
 
 
 def dumped(db="embcli.db"):
-    with sqlite3.connect(db) as connection:
+    with closing(sqlite3.connect(db)) as connection:
         return list(connection.iterdump())
 
 

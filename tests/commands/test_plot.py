@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -273,7 +274,7 @@ def test_an_older_store_is_upgraded_before_it_is_drawn(run, stored, home):
     import sqlite3
 
     shutil.copy("embcli.db", "old.db")
-    with sqlite3.connect("old.db") as db:
+    with closing(sqlite3.connect("old.db")) as db, db:
         later = ("clusterings", "clusters", "assignments", "layouts", "points", "graphs", "checks")
         for table in later:
             db.execute(f"DROP TABLE {table}")

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -108,8 +109,10 @@ def test_other_blobs_are_base64_as_in_sqlite_utils(run):
     [
         "SELECT count(*) AS n FROM records_fts WHERE records_fts MATCH 'rates'",
         "SELECT count(*) AS n FROM json_each('[4]')",
-        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 3) "
-        "SELECT max(x) - 2 AS n FROM c",
+        (
+            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 3) "
+            "SELECT max(x) - 2 AS n FROM c"
+        ),
         "SELECT count(*) AS n FROM pragma_table_info('records') WHERE name = 'id'",
     ],
 )
@@ -165,7 +168,8 @@ def test_mistakes_are_one_line(run, statement, message):
 
 def test_no_store(run):
     assert run("sql", "SELECT 1", "-d", "none.db").code == 5
-    sqlite3.connect("plain.db").execute("CREATE TABLE t (a)")
+    with closing(sqlite3.connect("plain.db")) as db:
+        db.execute("CREATE TABLE t (a)")
     assert run("sql", "SELECT 1", "-d", "plain.db").code == 5
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -208,7 +209,7 @@ def test_bad_input_is_one_line_and_keeps_nothing(cone, run, words, code, message
     assert (result.code, result.out) == (code, "")
     assert message in result.err
     assert result.err.count("\n") == 1
-    with sqlite3.connect("embcli.db") as database:
+    with closing(sqlite3.connect("embcli.db")) as database:
         assert database.execute("SELECT count(*) FROM maps").fetchone() == (0,)
 
 

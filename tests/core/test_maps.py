@@ -1,7 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 
 from embcli.core.maps import (
+    Edits,
     Linear,
     Map,
     NotInvertibleError,
@@ -191,6 +194,144 @@ def test_parts_make_the_same_map_again(rng):
     x = rng.normal(size=(5, DIM))
     for side in ("source", "target"):
         assert np.array_equal(getattr(again, side).apply(x), getattr(map, side).apply(x))
+
+
+def test_words_of_their_own_stay_and_are_replaced(rng):
+    before, after = rng.normal(size=(2, 4, DIM)).astype(np.float32)
+    untouched = after.copy()
+    edits = Edits(("king", "he"), ("she", "king"), rng.normal(size=(2, DIM)))
+    edited = edits.apply(["he", "tree", "she", "king"], before, after)
+    assert edited.dtype == np.float32
+    assert np.array_equal(edited[:2], [before[0], after[1]])
+    assert edited[2:] == pytest.approx(edits.vectors)  # whoever is named twice is replaced
+    assert np.array_equal(after, untouched)
+    assert np.array_equal(edits.apply(["tree"], before[:1], after[:1]), after[:1])
+    with pytest.raises(NotInvertibleError, match="single words"):
+        Map(Transform(), edits=edits).inverse()
+    with pytest.raises(NotInvertibleError, match="single words"):
+        Map(Transform()).then(Map(Transform(), edits=edits))
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_what_a_map_does_besides_is_kept_with_it(rng, scaled):
+    edits = Edits(("he", "him"), ("she",), rng.normal(size=(1, DIM)).astype(np.float32))
+    single = Transform.of(Shift(rng.normal(size=DIM).astype(np.float32)))
+    layout, arrays = pack(Map(single, Transform(), edits, scaled))
+    assert {array.dtype for array in arrays.values()} == {np.dtype(np.float64)}
+    again = unpack(json.loads(json.dumps(layout)), arrays)
+    assert (again.scaled, again.edits.kept, again.edits.replaced) == (
+        scaled,
+        ("he", "him"),
+        ("she",),
+    )
+    assert np.array_equal(again.edits.vectors, edits.vectors)
+    # Fields that would say what all maps are anyway are left out: hashes stay what they were.
+    assert pack(Map(single))[0].keys() == {"source", "target"}
+    assert unpack(*pack(Map(single))).scaled is True
+    assert unpack(*pack(Map(single))).edits is None
+    for broken in (np.ones((2, DIM)), np.ones(DIM), np.full((1, DIM), np.inf)):
+        with pytest.raises(InputError, match=r"replaces 1 words|not finite"):
+            unpack(layout, arrays | {"edits": broken})
+    with pytest.raises(InputError, match="no map"):
+        unpack(layout | {"edits": {"kept": []}}, arrays)
+
+
+def test_rounded_to_float32_it_does_the_same(rng):
+    hidden = Residual(*(rng.normal(size=shape) for shape in ((DIM, 2), 2, (2, DIM))))
+    whole = Transform.of(Unit(), *affine(rng).steps, hidden)
+    single = whole.rounded()
+    arrays = [vars(step).values() for step in single.steps]
+    assert {array.dtype for some in arrays for array in some} == {np.dtype(np.float32)}
+    x = rng.normal(size=(7, DIM)).astype(np.float32)
+    for step in (*whole.steps, *single.steps):
+        assert step.apply(x).dtype == np.float32
+    assert single.apply(x) == pytest.approx(whole.apply(x.astype(np.float64)), abs=1e-4)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_what_a_projection_leaves_nothing_of_has_vanished(rng, unit):
+    line = rng.normal(size=DIM)
+    line /= np.linalg.norm(line)
+    away = Linear(np.eye(DIM) - np.outer(line, line))
+    steps = (Unit(), away) if unit else (away,)
+    x = rng.normal(size=(5, DIM))
+    x[1], x[2], x[3] = 1e4 * line, 0, 1e-4 * line
+    x = x.astype(np.float32)
+    for size in (1, 1000):  # of vectors that are not scaled, it is a share of their length
+        before = x * np.float32(size)
+        transform = Transform(steps)
+        after = transform.apply(before)
+        assert transform.vanished(before, after).tolist() == [False, True, True, True, False]
+    shifted = Transform.of(Shift(np.ones(DIM)))
+    assert shifted.vanished(x, shifted.apply(x)).tolist() == [False, False, True, False, False]
+
+
+def test_the_source_does_what_the_target_need_not(rng):
+    a, c = rng.normal(size=(2, 8, DIM))
+    turn, other = Linear(rotation(rng)), Linear(rotation(rng))
+    narrow = Linear(rotation(rng)[:, :3])
+    shift = Shift(rng.normal(size=DIM))
+    for target, left in (
+        ((turn,), 0),
+        ((turn, Unit(), other, Unit()), 0),
+        ((shift, Unit(), turn), 1),
+        ((shift, turn), 1),
+        ((Unit(), turn, narrow), 3),
+        ((turn, Linear(rng.normal(size=(DIM, DIM)))), 2),
+    ):
+        map = Map(Transform.of(Linear(rng.normal(size=(DIM, DIM)))), Transform(target))
+        if narrow in target:
+            map = Map(map.source.then(Transform.of(narrow)), map.target)
+        simpler = map.on_source()
+        assert len(simpler.target.steps) == left
+        assert compared(simpler, a, c) == pytest.approx(compared(map, a, c), abs=1e-9)
+
+
+def test_sides_that_are_treated_alike(rng):
+    step = Linear(rng.normal(size=(DIM, DIM)))
+    same = Transform.of(Unit(), Linear(step.matrix.copy()))
+    assert Map(Transform.of(Unit(), step), same).treats_alike
+    assert not Map(Transform.of(Unit(), step)).treats_alike
+    assert not Map(Transform.of(step, Unit()), same).treats_alike
+
+
+def test_nearly_a_rotation_is_not_inverted_as_one(rng):
+    """Off by no more than 1e-10, its transpose would still be a wrong inverse."""
+    turn = Linear(rotation(rng) + 1e-10 * rng.normal(size=(DIM, DIM)))
+    x = 100 * rng.normal(size=(5, DIM))
+    back = Transform.of(turn).inverse()
+    assert back.apply(turn.apply(x)) == pytest.approx(x, abs=1e-11)
+
+
+def test_shifts_become_one(rng):
+    first, second = (Shift(row) for row in rng.normal(size=(2, DIM)))
+    whole = Transform.of(Linear(np.eye(DIM)), Unit(), first).then(Transform.of(second))
+    x = rng.normal(size=(5, DIM))
+    assert [step.name for step in whole.steps] == ["linear", "unit", "shift"]
+    assert whole.apply(x) == pytest.approx(second.apply(first.apply(Unit().apply(x))), abs=1e-12)
+
+
+def test_lengths_lost_in_the_middle(rng):
+    """Vectors were scaled on the way: how long those of the next space are is not known."""
+    turn, more = Linear(rotation(rng)), Linear(rotation(rng))
+    shift, narrow = Shift(rng.normal(size=DIM)), Linear(rng.normal(size=(DIM, 3)))
+    for side in ((turn, Unit(), more), (Unit(), shift, turn)):
+        with pytest.raises(NotInvertibleError):
+            Map(Transform(side)).then(Map(Transform.of(shift, narrow)))
+
+
+def test_steps_fit_if_what_comes_out_goes_in(rng):
+    wide, narrow = Linear(rng.normal(size=(3, DIM))), Linear(rng.normal(size=(DIM, 3)))
+    hidden = Residual(np.ones((3, 5)), np.ones(5), np.ones((5, 3)))
+    chain = Transform.of(narrow, Shift(np.ones(3)), hidden, Unit(), wide, Shift(np.ones(DIM)))
+    layout, arrays = pack(Map(chain, Transform.of(Unit())))
+    again = unpack(layout, arrays)
+    assert (again.source.dims, again.target.dims) == ((DIM, DIM), None)
+    with pytest.raises(InputError, match="do not fit: 6 and 3"):
+        unpack(*pack(Map(Transform.of(wide, hidden))))
+    for key, array in (("bias", np.ones(4)), ("outer", np.ones((5, 4)))):
+        with pytest.raises(InputError, match="shapes"):
+            unpack(layout, arrays | {f"source.2.{key}": array})
 
 
 def test_what_is_no_map_is_refused(rng):

@@ -60,3 +60,17 @@ def test_a_query_finds_all_of_itself_in_itself():
     which, cosines = matches(vectors, vectors[::-1])
     assert which.tolist() == list(range(12))[::-1]
     np.testing.assert_allclose(cosines, 1)
+
+
+def test_vectors_are_of_any_length_unless_told():
+    queries = [np.float32([[2, 0], [0, 3]]), np.float32([[1, 0]])]
+    score = MaxSim(queries)
+    assert 0 < score.slack < 1e-4
+    vectors = np.float32([[0.6, 0.8], [0, 0.5]]) * 7
+    keys, scores = score.add(np.array([4, 4]), vectors, np.array([True, True]))
+    assert keys.tolist() == [4]
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, [[1.6], [0.6]], atol=1e-6)
+    which, cosines = matches(queries[0], vectors)
+    assert which.tolist() == [0, 1]
+    np.testing.assert_allclose(cosines, [0.6, 1], atol=1e-6)

@@ -38,7 +38,8 @@ def test_errors_are_within_the_bound(seed, n, dim, kind, size, tail):
     padding = n if kind == "bits1" else 1
     assert 0 <= len(codes.to_bytes()) - n * bytes_per_vector(kind, dim) < max(padding, 1)
     scores = Scorer(queries * 3)(again)
-    alone = np.concatenate([Scorer(query[None])(again) for query in queries])
+    alone = np.concatenate([Scorer(query[None] / 3)(again) for query in queries])
+    assert alone.dtype == codes.scales.dtype == np.float32
     np.testing.assert_allclose(scores, alone, atol=1e-5)
     assert scores.shape == (4, n)
     assert scores.dtype == np.float32
@@ -49,11 +50,42 @@ def test_errors_are_within_the_bound(seed, n, dim, kind, size, tail):
 
 
 @KINDS
+def test_a_query_in_the_worst_direction_is_off_by_the_bound(kind):
+    """Each by its own: the bound is no larger than it has to be."""
+    vectors = np.float64([[1e-3], [1], [30], [0]]) * drawn(5, 4, 24)
+    codes = quantize(vectors, kind)
+    lost = unit(vectors) - codes.vectors()
+    bounds = errors(vectors, codes)
+    assert bounds.dtype == np.float32
+    assert bounds[3] == 0
+    off = np.einsum("ij,ij->i", unit(lost), unit(vectors)) - np.diag(unit(lost) @ codes.vectors().T)
+    np.testing.assert_allclose(bounds, off, rtol=1e-5)
+
+
+@KINDS
 def test_a_vector_is_coded_alike_wherever_it_stands_and_however_long_it_is(kind):
     vectors = drawn(0, 9, 24)
     together = quantize(vectors, kind).vectors()
-    alone = [quantize(vector[None] * 4, kind).vectors()[0] for vector in vectors]
-    np.testing.assert_array_equal(together, alone)
+    for size in (4, 1 / 256):
+        alone = [quantize(vector[None] * size, kind).vectors()[0] for vector in vectors]
+        np.testing.assert_array_equal(together, alone)
+    single, double = (quantize(vectors.astype(dtype), kind) for dtype in (np.float32, np.float64))
+    assert single.to_bytes() == double.to_bytes()
+
+
+@KINDS
+def test_a_query_of_zeros_is_near_nothing(kind):
+    codes = quantize(drawn(0, 9, 24), kind)
+    for n in (1, 2):
+        np.testing.assert_array_equal(Scorer(np.zeros((n, 24), np.float32))(codes), 0)
+
+
+def test_what_is_hardly_below_zero_is_below():
+    codes = quantize(np.float32([[1, -1, -1e-9, 1e-9]]), "bits1")
+    assert codes.integers().tolist() == [[1, 0, 0, 1]]
+    assert quantize(np.float32([[1, -1, -1e-9, 1e-9]]), "bits4").integers().tolist() == [
+        [12, 3, 7, 8]
+    ]
 
 
 def test_int8_is_to_be_read_as_int8():

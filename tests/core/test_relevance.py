@@ -45,6 +45,22 @@ def test_features_are_of_the_first_result_and_of_each():
     assert Neighbours.of(np.empty(0)).spread > 0
 
 
+def test_neighbours_are_summed_up():
+    assert Neighbours.of(np.empty(0)) == Neighbours(0.0, 1.0)
+    found = Neighbours.of(np.float32([0.25, 0.75]))
+    assert (found.mean, found.spread) == (0.5, 0.25)
+    assert 0 < Neighbours.of(np.full(5, 0.5)).spread < 1e-3
+
+
+def test_scores_of_float32_are_as_good_as_any():
+    sample = np.random.default_rng(4).normal(size=99).astype(np.float32)
+    single, double = (Chance.of_sample(x, 10) for x in (sample, sample.astype(np.float64)))
+    assert single == double
+    scores = np.float32([0.7, 0.1])
+    for one in (single.log_expected, lambda x: features(x, single, Neighbours(0.6, 0.1))):
+        np.testing.assert_array_equal(one(scores), one(scores.astype(np.float64)))
+
+
 def judged(seed, n=4000):
     rng = np.random.default_rng(seed)
     described = rng.normal(0, 2, (n, 3))
@@ -97,6 +113,20 @@ def test_fit_is_the_mode():
         assert loss(*mode) < loss(*(mode + step))
 
 
+def test_fit_comes_back_from_far_away():
+    """Where everything seems certain, and wrongly so, a full step of Newton's overshoots."""
+    described, relevant = judged(5, n=300)
+    prior = Calibration(40.0, (25.0, -20.0, 0.76))
+    found = fit(described, relevant, prior, strength=1e-6)
+    near = fit(described, relevant, Calibration(0.0, (0.0, 0.0, 0.76)), strength=1e-6)
+    np.testing.assert_allclose(
+        [found.intercept, *found.weights], [near.intercept, *near.weights], atol=1e-4
+    )
+    default = fit(described, relevant, prior)
+    assert default == fit(described, relevant, prior, strength=3.0)
+    assert default != fit(described, relevant, prior, strength=4.0)
+
+
 @given(st.lists(st.floats(0.001, 0.999), min_size=1, max_size=8))
 def test_the_cut_is_the_best_by_enumeration(values):
     p = np.sort(values)[::-1]
@@ -120,6 +150,10 @@ def test_calibration_error():
     assert expected_calibration_error(p, np.array([0, 0, 1, 1], bool)) == pytest.approx(0.05)
     assert expected_calibration_error(p, np.array([1, 1, 0, 0], bool)) == pytest.approx(0.95)
     assert expected_calibration_error(np.empty(0), np.empty(0, bool)) == 0
+    # The last bin is closed: 1 is in it, and 0.85 is not.
+    first = np.array([False, True])
+    assert expected_calibration_error(np.array([1.0, 0.9]), first) == pytest.approx(0.45)
+    assert expected_calibration_error(np.array([0.85, 0.95]), first) == pytest.approx(0.45)
     rng = np.random.default_rng(3)
     p = rng.random(100_000)
     assert expected_calibration_error(p, rng.random(100_000) < p) < 0.01

@@ -123,6 +123,36 @@ def test_many_ties_are_broken_by_name_on_the_way(monkeypatch):
         assert [name for _, name in best] == [names[i] for i in expected]
 
 
+def test_what_is_better_than_many_ties_stays(monkeypatch):
+    monkeypatch.setattr("embcli.core.topk._MANY_TIES", 0)
+    vectors = np.tile(np.float32([[0.6, 0.8]]), (300, 1))
+    vectors[[40, 250]] = [[1, 0], [0.8, 0.6]]
+    names = {i: f"{(i * 7919) % 300:03}" for i in range(300)}
+    top = TopK(np.float32([[1, 0]]), 5, names=lambda keys: {key: names[key] for key in keys})
+    for start in range(0, 300, 60):
+        top.add(np.arange(start, start + 60), vectors[start : start + 60])
+    (found,) = top.results()
+    ties = sorted(set(range(300)) - {40, 250}, key=names.get)
+    assert sorted(found.keys.tolist()) == sorted([40, 250, *ties[:3]])
+
+
+@pytest.mark.parametrize("unit", [True, False])
+def test_vectors_are_compared_in_another_space(monkeypatch, unit):
+    """And scored again a few pairs at a time."""
+    monkeypatch.setattr("embcli.core.topk._PAIRS_AT_ONCE", 7)
+    rng = np.random.default_rng(5)
+    matrix = rng.normal(size=(12, 6))
+    vectors = rng.normal(size=(400, 12)).astype(np.float32)
+    queries = rng.normal(size=(3, 6)).astype(np.float32)
+
+    def within(rows):
+        mapped = rows @ matrix.astype(rows.dtype)
+        return mapped / np.linalg.norm(mapped, axis=1, keepdims=True) if unit else mapped
+
+    found = in_blocks(queries, vectors, 10, 64, unit=unit, within=within)
+    assert found == brute_force(queries, vectors.astype(np.float64) @ matrix, 10)
+
+
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.integers(1, 300),
@@ -250,3 +280,16 @@ def test_a_shortlist_has_the_best_keys_with_ties(
         last = sorted(best.values(), reverse=True)[count - 1] if len(best) >= count else 0
         assert set(found.places.tolist()) == set(places[row >= last].tolist())
         assert (np.diff(found.scores) <= 0).all()
+
+
+def test_a_shortlist_by_default():
+    """Keys are all different, and what differs by rounding ties."""
+    short = Shortlist(1, 2)
+    scores = np.float32([[0.65, 0.7, 0.65 - 5e-6, 0.65 - 1e-4, 0.5]])
+    short.add(np.array([1, 1, 2, 3, 4]), scores, np.arange(5))
+    assert short.results()[0].places.tolist() == [1, 0, 2]
+    short.add(np.array([9]), np.float32([[0.9]]), np.array([9]))
+    assert len(short) == 4
+    (found,) = short.results()
+    assert found.places.tolist() == [9, 1]
+    assert found.scores.dtype == np.float64

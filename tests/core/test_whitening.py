@@ -8,6 +8,7 @@ from embcli.core.separability import isotropy
 from embcli.core.separability.moments import moments
 from embcli.core.whitening import (
     METHODS,
+    Directions,
     abtt,
     add_up,
     center,
@@ -44,6 +45,11 @@ def test_sums_are_those_of_directions(vectors):
     assert (found.n, found.zeros) == (400, 2)
     assert found.mean == pytest.approx(directions.mean(axis=0), abs=1e-15)
     assert found.covariance == pytest.approx(covariance(directions), abs=1e-15)
+    # As many zeros as others in what came first; the fewest vectors that are enough.
+    first = np.vstack([vectors[:2], np.zeros((2, DIM))])
+    few = add_up([first, vectors[2:3]])
+    assert (few.n, few.zeros) == (3, 2)
+    assert few.mean == pytest.approx(directions[:3].mean(axis=0), abs=1e-15)
     many = np.tile(vectors, (30, 1)).astype(np.float32)  # more than one part of a block
     assert add_up([many]).covariance == pytest.approx(found.covariance, abs=1e-7)
 
@@ -132,6 +138,20 @@ def test_the_shrinkage_is_that_of_ledoit_and_wolf(vectors, n):
     assert 0 < share < 1
 
 
+@pytest.mark.parametrize("noise", [0, 1e-9])
+def test_what_varies_alike_in_every_direction_is_shrunk_wholly(noise):
+    """The estimate is 0 / 0, or a number far above 1: nothing but chance tells axes apart."""
+    variances = np.full(4, 0.25) + noise * np.array([1, -1, 1, -1])
+    assert ledoit_wolf(Directions(3, np.zeros(4), np.diag(variances), 0)) == 1
+
+
+def test_all_but_the_top_takes_one_in_a_hundred(rng):
+    found = add_up([rng.normal(size=(9, 150))])
+    assert np.linalg.matrix_rank(abtt(found).steps[-1].matrix) == 148
+    assert np.array_equal(abtt(found, components=0).steps[-1].matrix, np.eye(150))
+    assert pca(found, dims=1).dims == (150, 1)
+
+
 def test_all_but_the_top_takes_the_top_away(vectors):
     found = add_up([vectors])
     directions = unit(vectors)
@@ -148,6 +168,13 @@ def test_all_but_the_top_takes_the_top_away(vectors):
     wide = np.random.default_rng(1).normal(size=(400, 300))
     rank = np.linalg.matrix_rank(abtt(add_up([wide])).steps[-1].matrix)
     assert rank == 300 - 3
+
+
+def test_directions_without_variance_have_none_at_all(rng):
+    axes = principal_axes(add_up([rng.normal(size=(5, DIM))]))
+    assert axes.rank == 4
+    assert (axes.variances[:4] > 1e-3).all()
+    assert (axes.variances[4:] == 0).all()
 
 
 def test_fewer_vectors_than_dimensions(rng):

@@ -193,11 +193,11 @@ def test_what_nothing_is_left_of_is_named_and_skipped(home, run):
     ("words", "code", "message"),
     [
         (("one", "-c", "old", "--to", "x"), 2,
-         "map 'one' leads from 'hash' to 'static', and collection 'old' is where it leads; try: "
-         "embcli maps invert one"),
+         ("map 'one' leads from 'hash' to 'static', and collection 'old' is where it leads; try: "
+          "embcli maps invert one")),
         (("one", "-c", "tokens", "--to", "x"), 2,
-         "map 'one' leads from 'hash' to 'static', and collection 'tokens' is in another space, of "
-         "'static' (pooling: mean → none"),
+         ("map 'one' leads from 'hash' to 'static', and collection 'tokens' is in another space, "
+          "of 'static' (pooling: mean → none")),
         (("one", "-c", "new", "--to", "new"), 2, "goes into another collection; try: --to NAME"),
         (("one", "-c", "new", "--to", "tokens"), 2, "collection 'tokens' is in another space"),
         (("none", "-c", "new", "--to", "x"), 5, "no map 'none' (there are: one, two)"),

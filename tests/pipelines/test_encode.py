@@ -1,4 +1,7 @@
 import json
+import os
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from embcli.errors import InputError, ModelError, UsageError
 from embcli.formats import ReadOptions
 from embcli.pipelines import encode as pipeline
 from embcli.pipelines.encode import Listeners, preview
+from embcli.pipelines.encode_to import Encoding, encode_to
 
 
 def write(path, *records):
@@ -103,6 +107,22 @@ def test_problems_are_reported_and_the_rest_is_kept(home):
     report = encode(["a.jsonl"], listeners=Listeners(problem=problems.append))
     assert [(p.line, p.kind) for p in problems] == [(2, "malformed"), (3, "empty")]
     assert (report.records, report.skipped, report.malformed) == (1, 2, 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see open files")
+@pytest.mark.parametrize("to", [None, "out.jsonl"])
+def test_a_run_that_stops_closes_what_it_reads(home, monkeypatch, to):
+    """Also while somebody holds the exception, and with it the frames that read."""
+    monkeypatch.setattr(pipeline, "_RECORDS_AT_ONCE", 1)
+    write(home / "a.jsonl", [], *({"text": f"text {i}"} for i in range(300)))
+    start = partial(encode_to, to, Encoding(["a.jsonl"], strict=True)) if to else partial(
+        encode, ["a.jsonl"], strict=True
+    )  # fmt: skip
+    with pytest.raises(InputError) as stopped:
+        start()
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert stopped.tb
+    assert str(home / "a.jsonl") not in [os.readlink(link) for link in links]
 
 
 def test_strict_stops_at_the_first_problem_and_keeps_what_came_before(home):

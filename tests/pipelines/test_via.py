@@ -385,6 +385,7 @@ def test_queries_are_cached_unmapped_in_their_own_space(spaces, home):
         "SELECT DISTINCT json_extract(recipe, '$.model'), length(vector) FROM queries "
         "JOIN spaces ON spaces.key = queries.space"
     ).fetchall()
+    connection.close()
     assert (model.endswith("bert"), width, others) == (True, 4 * dim, [])
     assert search(QUERIES, collection="old", options=options) == first
     encoder = load_encoder("bert", EncoderOptions(dtype="float32")).encode(QUERIES[:1], "query")

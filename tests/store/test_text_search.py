@@ -80,7 +80,7 @@ def test_equals_the_formula(home, seed, n, k, where):
 
 def test_ties_go_by_id(home):
     with Store("s.db") as store:
-        collection = fill(store, {id: "the same" for id in ("r5", "r1", "r3")} | {"x": "other"})
+        collection = fill(store, dict.fromkeys(("r5", "r1", "r3"), "the same") | {"x": "other"})
         assert [id for id, _ in collection.find_words(["same"], 2)] == ["r1", "r3"]
 
 

@@ -23,7 +23,7 @@ def test_every_node_is_a_point_with_its_name(n, dark):
         title="A title " * 20, dark=dark,
     )  # fmt: skip
     written = check_layout(figure)
-    assert {name for name in names} <= set(written)
+    assert set(names) <= set(written)
     (nodes,) = [c for c in figure.axes[0].collections if isinstance(c, PathCollection)]
     assert np.array_equal(nodes.get_offsets(), points)
     lines = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]

@@ -25,7 +25,7 @@ def _mixed(state: Any) -> Any:
     return state ^ (state >> np.uint64(31))
 
 
-def _move(
+def _move(  # pragma: no cover (Numba compiles it: Python does not go through it)
     moving: NDArray[np.float32],
     fixed: NDArray[np.float32],
     starts: NDArray[np.int64],

@@ -109,9 +109,15 @@ class StoreReader:
         self._limit = options.limit
         try:
             self._store = Store(path, readonly=True)
-            self._source = self._find(options.collection)
         except StoreError as error:
             raise InputError(error.message, hint=error.hint) from None
+        try:
+            self._source = self._find(options.collection)
+        except BaseException as error:
+            self._store.close()
+            if isinstance(error, StoreError):
+                raise InputError(error.message, hint=error.hint) from None
+            raise
         self.recipe: dict[str, Any] | None = dict(self._source.recipe.settings)
         self.dim = self._source.recipe.dim
         rows = CollectionBatches(self._source).count

@@ -55,16 +55,20 @@ class LlmReader:
         uri = f"file:{quote(os.fsencode(path))}?mode=ro"
         with self._damage():
             self._db = sqlite3.connect(uri, uri=True)
-        with self._damage():
-            self._key, model = self._find(options.collection)
-            rows, width = self._db.execute(
-                "SELECT count(*), (SELECT length(embedding) FROM embeddings "
-                "WHERE collection_id = ?1 ORDER BY rowid LIMIT 1) "
-                "FROM embeddings WHERE collection_id = ?1",
-                (self._key,),
-            ).fetchone()
-        self.dim = (width or 0) // _VALUE.itemsize
-        check_shape(self._path, rows, self.dim)
+        try:
+            with self._damage():
+                self._key, model = self._find(options.collection)
+                rows, width = self._db.execute(
+                    "SELECT count(*), (SELECT length(embedding) FROM embeddings "
+                    "WHERE collection_id = ?1 ORDER BY rowid LIMIT 1) "
+                    "FROM embeddings WHERE collection_id = ?1",
+                    (self._key,),
+                ).fetchone()
+            self.dim = (width or 0) // _VALUE.itemsize
+            check_shape(self._path, rows, self.dim)
+        except BaseException:
+            self._db.close()
+            raise
         self.count: int | None = rows if self._limit < 0 else min(rows, self._limit)
         self.notes = [f"llm's model was {model!r}"]
 

@@ -224,7 +224,7 @@ def first_lines(stream: ByteStream, count: int) -> list[bytes]:
         if b"\n" in data:
             break
     *lines, last = data.split(b"\n")
-    whole = lines if lines else [last]
+    whole = lines or [last]
     if len(data) < _BLOCK and last:
         whole = [*lines, last]  # the stream has ended
     return [line.rstrip() for line in whole[:count]]

@@ -89,4 +89,4 @@ def _kept(file: IO[bytes]) -> Iterator[VectorBatch]:
     """Take the batches out again: nobody else can have written into the file."""
     with suppress(EOFError):
         while True:
-            yield pickle.load(file)
+            yield pickle.load(file)  # noqa: S301 (see above)

@@ -7,7 +7,7 @@ from embcli.core.alignment import Pairs
 from embcli.core.alignment.evaluation import translation
 from embcli.core.alignment.procrustes import procrustes, rotation
 from embcli.core.maps import Linear
-from embcli.errors import InputError
+from embcli.errors import InputError, UsageError
 
 
 def drawn(*shape, seed=0):
@@ -82,6 +82,16 @@ def test_the_power_weighs_directions():
     np.testing.assert_allclose(rotation(x, y, 1e-12), rotation(x, y), atol=1e-9)
     fitted = procrustes(paired(x, y), normalize="none", power=-0.5)
     np.testing.assert_allclose(matrix(fitted), found, atol=1e-9)
+
+
+@pytest.mark.parametrize(("power", "taken"), [(-1.1, False), (-1, True), (1, True), (1.1, False)])
+def test_the_power_has_a_range(power, taken):
+    pairs = paired(drawn(20, 4), drawn(20, 4, seed=1))
+    if taken:
+        assert np.isfinite(matrix(procrustes(pairs, power=power))).all()
+    else:
+        with pytest.raises(UsageError, match="from -1 to 1"):
+            procrustes(pairs, power=power)
 
 
 def test_directions_that_pairs_do_not_have_weigh_nothing():

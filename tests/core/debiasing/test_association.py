@@ -170,6 +170,35 @@ def test_rnsb_sees_who_is_taken_for_negative():
     assert rnsb(np.ones((4, 8)), bad, good).divergence == pytest.approx(0, abs=1e-12)
 
 
+def test_rnsb_of_two_targets_and_few_words():
+    """As many folds as there are words in the smaller set; the same again with the same seed."""
+    negative, positive = made(7, seed=3), made(2, seed=4)
+    found = rnsb(made(2), negative, positive, seed=5)
+    assert found.accuracy in np.arange(10) / 9
+    assert len(found.shares) == 2
+    again = rnsb(made(2), negative, positive, seed=5)
+    assert (again.accuracy, again.divergence) == (found.accuracy, found.divergence)
+    seeds = {rnsb(made(2), made(9, seed=3), made(9, seed=4), seed=n).accuracy for n in range(6)}
+    assert len(seeds) > 1
+    with pytest.raises(InputError, match="'targets'"):
+        rnsb(made(2)[:0], negative, positive)
+
+
+def test_the_limit_of_exact_tests_is_kept():
+    groups = sets((4, 4, 4, 4))
+    assert weat(*groups, limit=8).exact
+    sampled = weat(*groups, limit=7, samples=20)
+    assert not sampled.exact
+    assert sampled.partitions == 21
+
+
+@pytest.mark.parametrize("name", ["neutral", "a", "b"])
+def test_rnd_takes_no_empty_set(name):
+    groups = {"neutral": made(3), "a": made(2), "b": made(2)}
+    with pytest.raises(InputError, match=f"'{name}'"):
+        rnd(**groups | {name: made(2)[:0]})
+
+
 def test_accuracy_of_rnsb_is_held_out():
     # In as many dimensions as words anything can be fitted, and nothing is to be learnt.
     targets, bad, good = made(4, 60), made(30, 60, 1), made(30, 60, 2)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sqlite3
 import struct
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -79,7 +80,8 @@ def test_rows_of_llm_that_are_wrong(llm, home):
     assert [problem.partition(": ")[2] for problem in problems] == [
         "row 2: 'b' has 3 components, not 2", "row 3: component 2 of 'c' is nan"
     ]  # fmt: skip
-    sqlite3.connect(home / "other.db").execute("CREATE TABLE x (y)")
+    with closing(sqlite3.connect(home / "other.db")) as db:
+        db.execute("CREATE TABLE x (y)")
     with pytest.raises(InputError, match="no such table: collections"):
         LlmReader(home / "other.db", VectorOptions())
     whole = (home / "embeddings.db").read_bytes()
@@ -107,6 +109,7 @@ def test_llm_finds_its_own_schema(home):
     )  # fmt: skip
     assert json.loads(row[6]) == {"k": 1}
     steps = db.execute("SELECT migration_set, name FROM _sqlite_migrations").fetchall()
+    db.close()
     assert len(steps) == 5
     assert steps[0] == ("llm.embeddings", "m001_create_tables")
 
