@@ -16,7 +16,7 @@ from typer.exceptions import Abort, TyperException
 from typer.main import get_command
 
 import embcli.commands
-from embcli import __version__
+from embcli import __version__, notices
 from embcli.config import debug
 from embcli.errors import EmbcliError, UsageError
 from embcli.options import example
@@ -103,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ``sys.argv[1:]`` by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    notices.listen(to_stderr)
     try:
         _check_characters(words)
         code = _command().main(words, prog_name="embcli", standalone_mode=False)

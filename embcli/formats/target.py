@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from embcli.errors import UsageError
@@ -53,6 +53,7 @@ def complete_files(
                 return
             # The target itself comes last.
             for path in sorted(folder.iterdir(), key=lambda path: path.name == goal.name):
+                _forget_log(goal.with_name(path.name))
                 os.replace(path, goal.with_name(path.name))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -68,6 +69,21 @@ def _check(path: Path, force: bool) -> None:
         raise UsageError(f"{path} is a directory")
     if path.is_file() and not force:
         raise UsageError(f"{path} is there already", hint="another name, or --force")
+
+
+def _forget_log(database: Path) -> None:
+    """Remove what a killed writer left beside a database that is about to be replaced.
+
+    SQLite would take it for the log of the new one, and put the old pages into that.
+    """
+    log = Path(f"{database}-wal")
+    if not log.exists():
+        return
+    # Into the database, which is then whole until it is replaced; closing removes the log.
+    with suppress(sqlite3.Error), closing(sqlite3.connect(database)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for ending in ("-wal", "-shm"):
+        Path(f"{database}{ending}").unlink(missing_ok=True)
 
 
 def _pour(path: Path, goal: Path) -> None:

@@ -2,13 +2,16 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
+from embcli import notices
+from embcli.config import TIMEOUT_VARIABLE
 from embcli.errors import StoreError
 
 if TYPE_CHECKING:
@@ -21,12 +24,19 @@ APPLICATION_ID = int.from_bytes(b"embc", "big")
 VERSION = 8
 PAGE_SIZE = 16384
 
+_T = TypeVar("_T")
+
 _VARIABLES_AT_ONCE = 1000
 _ROWS_AT_ONCE = 1 << 14
 _MMAP_BYTES = 1 << 40
 _CACHE_KIB = 1 << 16
 _WAL_PAGES = 4096
 _PAGES_AT_ONCE = 1024
+# SQLite waits so long at a time for another process: Ctrl-C is heard in between.
+_SECONDS_AT_ONCE = 0.5
+_SAID_AFTER = 2.0
+# Not SQLITE_BUSY_SNAPSHOT: there is nothing to wait for.
+_WAITED_FOR = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY)
 _CONTENTS = (
     "SELECT 'records', count(*), total(key) FROM records "
     "UNION ALL SELECT 'segments', count(*), total(length(vectors)) FROM segments"
@@ -48,22 +58,35 @@ class Database:
     ------
     StoreError
         The file is missing, is not a store, is from a newer embcli, or cannot be opened.
+
+    Notes
+    -----
+    A file that is deleted or replaced while it is open goes on to be read as it was. Whoever
+    writes to it is stopped at the next commit, since nobody would ever read what is written.
     """
 
     def __init__(self, path: Path, *, readonly: bool, timeout: float) -> None:
         self.path = path
         self.readonly = readonly
+        self._timeout = timeout
+        # Whoever uses this may change the working directory.
+        real = os.path.realpath(path)
+        self._names = (real, f"{real}-wal", f"{real}-shm")
+        self._files: list[tuple[int, int] | None] | None = None
         if readonly and not os.path.exists(path):
             raise StoreError(f"there is no store at {path}", hint=f"embcli encode FILE --db {path}")
         if os.path.isdir(path):
             raise StoreError(f"{path} is a directory, not a store")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise StoreError(f"{path} is a device, a pipe or a socket, not a store")
         with self._translated():
-            self._connection = _connect(path, readonly, timeout)
+            self._connection = _connect(path, readonly, min(timeout, _SECONDS_AT_ONCE))
             try:
                 self._check()
             except BaseException:
                 self._connection.close()
                 raise
+        self._files = [_identity(name) for name in self._names]
 
     def _check(self) -> None:
         application = self.value("PRAGMA application_id")
@@ -115,7 +138,7 @@ class Database:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement."""
         with self._translated():
-            return self._connection.execute(sql, parameters)
+            return self._patiently(lambda: self._connection.execute(sql, parameters))
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """Run one statement for every row."""
@@ -125,7 +148,7 @@ class Database:
     def all(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Every row of a query, as tuples."""
         with self._translated():
-            return self._connection.execute(sql, parameters).fetchall()
+            return self._patiently(lambda: self._connection.execute(sql, parameters).fetchall())
 
     def arrays(
         self, sql: str, parameters: Sequence[Any], dtypes: "Sequence[type[np.generic]]"
@@ -155,7 +178,31 @@ class Database:
     def one(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """First row of a query, or None."""
         with self._translated():
-            return self._connection.execute(sql, parameters).fetchone()
+            return self._patiently(lambda: self._connection.execute(sql, parameters).fetchone())
+
+    def _patiently(self, do: Callable[[], _T]) -> _T:
+        """Do what may have to wait for another process; say so if that takes long."""
+        began: float | None = None
+        said = False
+        while True:
+            started = time.monotonic()
+            try:
+                return do()
+            except sqlite3.OperationalError as error:
+                began = started if began is None else began
+                waited = time.monotonic() - began
+                code = getattr(
+                    error, "sqlite_errorcode", None
+                )  # of text that is no UTF-8 there is none
+                if code not in _WAITED_FOR or waited >= self._timeout:
+                    raise
+            if waited >= _SAID_AFTER and not said:
+                notices.tell(
+                    f"waiting: {self.path} is being written by another process "
+                    f"(for {self._timeout:g} s at most)"
+                )
+                said = True
+            time.sleep(0.01)
 
     def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """First column of the first row, or None."""
@@ -175,11 +222,36 @@ class Database:
         self.execute("BEGIN IMMEDIATE" if immediate else "BEGIN")
         try:
             yield
+            if immediate:
+                self.check_place()
             self.execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
+
+    def check_place(self) -> None:
+        """Make sure that the file is still the one of this name.
+
+        Raises
+        ------
+        StoreError
+            It was deleted or replaced: what is written goes nowhere.
+        """
+        here, *beside = map(_identity, self._names)
+        if self._files is None or here == self._files[0]:
+            return
+        if here is not None and beside == self._files[1:]:
+            # Else SQLite would take our log for that of the file which is there now.
+            for name in self._names[1:]:
+                with suppress(OSError):
+                    os.unlink(name)
+        what = "deleted" if here is None else "replaced by another file"
+        raise StoreError(
+            f"{self.path} was {what} while it was written to: what this command has written "
+            "is lost",
+            hint="the same command again, and embcli backup to copy a store that is in use",
+        )
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -261,6 +333,9 @@ class Database:
             yield
         except sqlite3.Error as error:
             explained = self.explained(error)
+            if explained is None and any(text in str(error) for text in _UNREADABLE):
+                what, hint = _EXPLANATIONS[sqlite3.SQLITE_CORRUPT]
+                explained = StoreError(f"{self.path} {what} ({error})", hint=hint)
             if explained is None:
                 raise
             raise explained from error
@@ -270,10 +345,12 @@ class Database:
 _SIGNS_OF_DAMAGE = (
     "no such table", "no such column", "unsupported file format", "cannot open value of type",
 )  # fmt: skip
+# Texts and JSON were sound when they were written; in a user's own SQL they need not be.
+_UNREADABLE = ("malformed JSON", "Could not decode to UTF-8")
 _EXPLANATIONS: dict[int, tuple[str, str | None]] = {
     sqlite3.SQLITE_BUSY: (
         "is being written by another process",
-        "wait for it to finish, then run the same command again",
+        f"wait for it to finish, or set {TIMEOUT_VARIABLE} to more seconds",
     ),
     sqlite3.SQLITE_LOCKED: (
         "is being written by another process",
@@ -291,6 +368,15 @@ _EXPLANATIONS: dict[int, tuple[str, str | None]] = {
     sqlite3.SQLITE_PERM: ("may not be opened", "check the permissions of the file"),
     sqlite3.SQLITE_TOOBIG: ("cannot hold a value this large", None),
 }
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Tell which file has this name; None if there is none."""
+    try:
+        facts = os.stat(path)
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _connect(path: Path, readonly: bool, timeout: float) -> sqlite3.Connection:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import embcli
-from embcli.config import DEFAULT_COLLECTION
+from embcli.config import DEFAULT_COLLECTION, seconds_to_wait
 from embcli.encoders.recipe import Recipe
 from embcli.errors import StoreError, UsageError
 from embcli.store import checks, filters, text_index
@@ -126,13 +126,16 @@ class Store:
         Created when it does not exist, unless `readonly`.
     readonly : bool
         Never write, not even to create or upgrade the file. Readers do not wait for writers.
-    timeout : float
-        Seconds to wait for another process that is writing.
+    timeout : float, optional
+        Seconds to wait for another process that is writing; by default what the environment
+        variable ``EMBCLI_TIMEOUT`` says, else 30.
 
     Raises
     ------
     StoreError
         The file cannot be opened, is not a store, or comes from a newer embcli.
+    UsageError
+        The environment variable is no number of seconds.
 
     Examples
     --------
@@ -141,9 +144,10 @@ class Store:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, readonly: bool = False, timeout: float = 30.0
+        self, path: str | os.PathLike[str], *, readonly: bool = False, timeout: float | None = None
     ) -> None:
         self.path = Path(path)
+        timeout = seconds_to_wait() if timeout is None else timeout
         self._db = Database(self.path, readonly=readonly, timeout=timeout)
 
     @classmethod
@@ -526,6 +530,7 @@ class Store:
             collection.compact()
             collection.update_codes()
         self._db.execute("VACUUM")
+        self._db.check_place()
 
     def inspect(self, advance: "Advance" = lambda done, total: None) -> "Damage":
         """Compare everything with its checksums; see `embcli.store.inspection.inspect`."""
@@ -579,6 +584,7 @@ class Store:
         status = "failed"
         try:
             yield counts
+            self._db.check_place()
             status = "done"
         except (KeyboardInterrupt, SystemExit):
             status = "interrupted"

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -342,22 +342,25 @@ class NpzWriter:
             column.append(values)
 
     def abort(self) -> None:
-        """Leave the file as it is."""
-        for column in self._columns.values():
-            column.close()
-        self._vectors.close()
-        self._archive.close()
+        """Leave the file as it is; an archive that stays open complains when it is forgotten."""
+        for part in (*self._columns.values(), self._vectors, self._archive):
+            with suppress(Exception):
+                part.close()
 
     def close(self) -> None:
         """Complete the file."""
-        self._vectors.close()
-        for name, column in self._columns.items():
-            with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                column.write_to(member)
-            column.close()
-        recipe = np.array(json.dumps(self._recipe, ensure_ascii=False))
-        with self._archive.open("recipe.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array(member, recipe, allow_pickle=False)
+        try:
+            self._vectors.close()
+            for name, column in self._columns.items():
+                with self._archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    column.write_to(member)
+                column.close()
+            recipe = np.array(json.dumps(self._recipe, ensure_ascii=False))
+            with self._archive.open("recipe.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, recipe, allow_pickle=False)
+        except BaseException:
+            self.abort()
+            raise
         self._archive.close()
 
 
