@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-from measure import Cost, alternate, inside, ratio, require, table
+from measure import Cost, alternate, figure, grid, inside, ratio, require, table
 from models import minilm
 
 from embcli import load_encoder
@@ -86,6 +86,7 @@ def speed(arguments: argparse.Namespace) -> None:
     costs = alternate({name: lambda name=name: side(name) for name in ways}, arguments.runs)
     table(f"{len(vectors):,} x {vectors.shape[1]}, k = {CLUSTERS}", costs)
     sums = {name: squares(vectors, labels) for name, labels in found.items()}
+    figure("sum of squares, embcli / scikit-learn", sums["embcli"] / sums["scikit-learn"])
     for name, value in sums.items():
         print(f"{name}: sum of squares {value:,.1f}, {value / sums['scikit-learn']:.4f} of theirs")
     for name in ("scikit-learn", "FAISS"):
@@ -111,8 +112,11 @@ def seeds(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
 def methods(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     warm_up(next(iter(sets.values()))[0][:200])
     head = "V", "ARI", "AMI", "accuracy", "noise", "clusters", "CPU s"
+    gains = []
     for name, (vectors, classes) in sets.items():
         print(f"\n{name:28} {' '.join(f'{column:>8}' for column in head)}")
+        rows: dict[str, list[str]] = {}
+        v: dict[str, float] = {}
         for way, run in ways(vectors, len(np.unique(classes))).items():
             made: list[Clusters] = []
             cost = inside(lambda run=run, made=made: made.append(run()))
@@ -120,6 +124,13 @@ def methods(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
             values = one.v_measure, one.ari, one.ami, one.accuracy, one.noise
             cells = " ".join(f"{value:8.3f}" for value in values)
             print(f"{way:28} {cells} {made[0].count:8} {cost.cpu:8.2f}", flush=True)
+            rows[way] = [*cells.split(), str(made[0].count), f"{cost.cpu:.2f}"]
+            v[way] = one.v_measure
+            figure(f"{name}, {way}, V", one.v_measure)
+            figure(f"{name}, {way}, ARI", one.ari)
+        grid(name, head, rows)
+        gains.append(v["HDBSCAN, UMAP to 5"] - v["HDBSCAN, vectors"])
+    figure("least gain of HDBSCAN by UMAP, V", min(gains))
 
 
 def ways(vectors: np.ndarray, k: int) -> dict[str, Callable[[], Clusters]]:
@@ -175,6 +186,7 @@ def components(vectors: np.ndarray) -> np.ndarray:
 
 def numbers(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     print(f"\n{'number of clusters by':24} silhouette  stability     BIC")
+    rows = {}
     for name, (vectors, _) in sets.items():
         chosen = (
             choose_k(vectors).k,
@@ -182,6 +194,10 @@ def numbers(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
             choose_k(vectors, method="gmm", criterion="bic").k,
         )
         print(f"{name:24} {chosen[0]:10} {chosen[1]:10} {chosen[2]:7}", flush=True)
+        rows[name] = list(map(str, chosen))
+        for rule, k in zip(("silhouette", "stability", "BIC"), chosen, strict=True):
+            figure(f"{name}, k by {rule}", k)
+    grid("number of clusters by", ["silhouette", "stability", "BIC"], rows)
 
 
 def known(data: Path, cache: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
