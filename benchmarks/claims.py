@@ -14,6 +14,8 @@ class Claim(NamedTuple):
     figure: str
     at_most: float | None = None
     at_least: float | None = None
+    about: float | None = None
+    within: float = 0.0
     unit: str = ""
 
     @property
@@ -21,13 +23,17 @@ class Claim(NamedTuple):
         """What the figure must be."""
         if self.at_most is not None:
             return f"≤ {self.at_most:,}"
-        return f"≥ {self.at_least:,}"
+        if self.at_least is not None:
+            return f"≥ {self.at_least:,}"
+        return f"{self.about:,} ± {self.within:,}"
 
     def holds(self, value: float) -> bool:
-        """Judge a figure; one that is no number holds nothing."""
+        """Judge a figure; what is no number holds nothing."""
         if self.at_most is not None:
             return value <= self.at_most
-        return self.at_least is not None and value >= self.at_least
+        if self.at_least is not None:
+            return value >= self.at_least
+        return self.about is not None and abs(value - self.about) <= self.within
 
 
 class Run(NamedTuple):

@@ -100,8 +100,9 @@ def _mark(size: str) -> str:
 
 
 def anchor(heading: str) -> str:
-    """Give GitHub's anchor of a heading that is a file's name."""
-    return "".join(c for c in heading.lower() if c.isalnum() or c in "-_")
+    """Give the anchor that GitHub gives a heading."""
+    kept = "".join(c for c in heading.strip().lower() if c.isalnum() or c in "-_ ")
+    return kept.replace(" ", "-")
 
 
 def sections(runs: Sequence[Run], kept: Result) -> Iterator[str]:
