@@ -44,7 +44,7 @@ Result = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these runs, done or not")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these runs in this order, done or not")
     parser.add_argument("--list", action="store_true", help="the runs, and how they stand")
     parser.add_argument("--quick", action="store_true", help="smaller sizes where a run is long")
     parser.add_argument("--again", action="store_true", help="also what has been run")
@@ -65,10 +65,11 @@ def main() -> None:
 
 
 def chosen(parser: argparse.ArgumentParser, runs: list[Run], names: list[str] | None) -> list[Run]:
-    unknown = set(names or ()) - {run.name for run in runs}
+    known = {run.name: run for run in runs}
+    unknown = [name for name in names or () if name not in known]
     if unknown:
-        parser.error(f"there is no {', '.join(sorted(unknown))}; --list names all")
-    return [run for run in runs if not names or run.name in names]
+        parser.error(f"there is no {', '.join(unknown)}; --list names all")
+    return [known[name] for name in names] if names else runs
 
 
 def campaign(runs: list[Run], kept: Result, arguments: argparse.Namespace) -> None:
