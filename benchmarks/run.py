@@ -44,7 +44,7 @@ Result = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these, in this order, done or not")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these, done or not")
     parser.add_argument("--list", action="store_true", help="the runs, and how they stand")
     parser.add_argument("--quick", action="store_true", help="smaller sizes where a run is long")
     parser.add_argument("--again", action="store_true", help="also what has been run")
@@ -180,6 +180,8 @@ def save(kept: Result) -> None:
 
 
 if __name__ == "__main__":
+    # So that what was started ends, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except KeyboardInterrupt:
