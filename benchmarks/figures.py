@@ -210,12 +210,40 @@ def translation(folder: Path) -> None:
     print(json.dumps(shown, indent=1))
 
 
+def bitext(folder: Path) -> None:
+    """Find a thousand French translations of English sentences, both by `static`."""
+    place = DATA / "multi30k"
+    for language in ("en", "fr"):
+        for part in ("train", "test_2016_flickr"):
+            made = records(folder / f"{part}.jsonl", lines(place / f"{part}.{language}"))
+            embcli(folder, "encode", made, "-c", f"{part}.{language}")
+    test = ("-s", "test_2016_flickr.en", "-t", "test_2016_flickr.fr", "-p", "ids")
+    some = folder / "some.tsv"
+    some.write_text("".join(f"{n:05}\t{n:05}\n" for n in range(1000)))
+    for name, pairs in (("29,000", "ids"), ("1,000", some)):
+        both = ("-s", "train.en", "-t", "train.fr", "-p", pairs)
+        embcli(folder, "align", "fit", *both, "-n", name, "-M", "cca")
+        for row in embcli(folder, "align", "eval", name, *test):
+            said(f"bitext, {name} pairs, CCA, {row['retrieval']}", 100 * row["P@1"])
+
+
 def debias(folder: Path) -> None:
     """Show what each method does to the bias of 13,784 Google News vectors."""
     words = DATA / "words"
     embcli(folder, "import", words / "gnews13k.npz", "-c", "gnews")
     sets = ("questions-words.txt", "wordsim353.tsv", "simlex999.txt")
     wanted = [word for name in sets for word in ("--word-set", words / name)]
+    for name, strength in (("soft", ()), ("soft, strength 1000", ("--strength", 1000))):
+        fit = ("-c", "gnews", "-s", "gender", "-n", name, "-M", "soft", *strength)
+        direct, *_ = embcli(folder, "debias", "fit", *fit)
+        said(f"{name}: {direct['measure']}, {direct['set']}", direct["after"])
+    embcli(folder, "encode", records(folder / "few.jsonl", ["nurse", "king"]), "-c", "few")
+    embcli(folder, "debias", "fit", "-c", "few", "-s", "gender", "-n", "fair")
+    embcli(folder, "debias", "apply", "fair", "-c", "few", "--to", "fair")
+    for row in embcli(folder, "debias", "report", "few", "fair", "-M", "weat"):
+        if row["measure"] == "WEAT effect size" and row["set"] == "WEAT7":
+            said("static, WEAT7, before", row["before"])
+            said("static, WEAT7, hard", row["after"])
     found: dict[str, dict[str, float]] = {}
     for method in ("hard", "inlp", "leace"):
         fit = ("debias", "fit", "-c", "gnews", "-s", "gender", "-n", method, "-M", method)
@@ -268,7 +296,7 @@ def spaces(folder: Path) -> None:
 PARTS: dict[str, Callable[[Path], None]] = {
     part.__name__: part
     for part in (
-        respects, duplicates, captions, sentences, tokens, translation, debias, spaces
+        respects, duplicates, captions, sentences, tokens, translation, bitext, debias, spaces
     )
 }  # fmt: skip
 
