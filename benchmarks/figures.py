@@ -220,7 +220,7 @@ def bitext(folder: Path) -> None:
     test = ("-s", "test_2016_flickr.en", "-t", "test_2016_flickr.fr", "-p", "ids")
     some = folder / "some.tsv"
     some.write_text("".join(f"{n:05}\t{n:05}\n" for n in range(1000)))
-    for name, pairs in (("29,000", "ids"), ("1,000", some)):
+    for name, pairs in (("29000", "ids"), ("1000", some)):
         both = ("-s", "train.en", "-t", "train.fr", "-p", pairs)
         embcli(folder, "align", "fit", *both, "-n", name, "-M", "cca")
         for row in embcli(folder, "align", "eval", name, *test):
@@ -233,7 +233,7 @@ def debias(folder: Path) -> None:
     embcli(folder, "import", words / "gnews13k.npz", "-c", "gnews")
     sets = ("questions-words.txt", "wordsim353.tsv", "simlex999.txt")
     wanted = [word for name in sets for word in ("--word-set", words / name)]
-    for name, strength in (("soft", ()), ("soft, strength 1000", ("--strength", 1000))):
+    for name, strength in (("soft", ()), ("soft-1000", ("--strength", 1000))):
         fit = ("-c", "gnews", "-s", "gender", "-n", name, "-M", "soft", *strength)
         direct, *_ = embcli(folder, "debias", "fit", *fit)
         said(f"{name}: {direct['measure']}, {direct['set']}", direct["after"])
