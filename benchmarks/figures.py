@@ -23,7 +23,7 @@ from corpora import BEIR
 from measure import figure, grid, leave
 from models import minilm
 
-from embcli import load_encoder
+from embcli import Composition, load_encoder, search
 from embcli.core.correlation import spearman
 from embcli.core.cosine import pair_cosines
 from embcli.encoders import EncoderOptions
@@ -99,13 +99,12 @@ def respects(folder: Path) -> None:
     places = [place for _, place, _ in crossed]
     made = records(folder / "crossed.jsonl", texts, place=places)
     embcli(folder, "encode", made, "-m", minilm())
-    given = [word for city in CITIES for word in ("--given", city)]
-    for name, options in (("plain", []), ("--given", given)):
+    for name, composition in (("plain", None), ("--given", Composition(given=CITIES))):
         found = []
-        for number in range(0, len(texts), 37):
-            like = ("search", "--like", f"{number:05}", "-k", 20, *options)
-            rows = embcli(folder, *like)
-            found.append(mean(row["meta"]["place"] == places[number] for row in rows))
+        for number, place in enumerate(places):
+            like = f"{number:05}"
+            (hits,) = search(like=like, composition=composition, k=20, db=folder / "embcli.db")
+            found.append(mean(hit.meta["place"] == place for hit in hits))
         said(f"alike in place, {name}", mean(found))
 
 
