@@ -4,7 +4,8 @@ Only what is between the two marks is written; the introduction above and the no
 hand. The same results give the same page, which a test relies on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from claims import FOLDER, Claim, Run, number
@@ -15,7 +16,7 @@ END = "<!-- Here benchmarks/run.py ends. -->"
 
 Result = dict[str, Any]
 
-_SIZES = {"full": "", "quick": "smaller", "older": "older"}
+_SIZES = {"full": "", "quick": "smaller", "older": "older"}  # and what is said of them
 
 
 def write_page(runs: Sequence[Run], kept: Result) -> None:
@@ -61,27 +62,34 @@ def verdicts(claim: Claim, of_run: Result) -> list[tuple[str, float, bool]]:
 
 
 def claims(runs: Sequence[Run], kept: Result) -> Iterator[str]:
-    rows, held, broken, unknown = [], 0, 0, 0
+    rows = []
+    counts: Counter[tuple[str, bool]] = Counter()
     for run in runs:
         of_run = kept["results"].get(run.name, {})
         for claim in run.claims:
             found = verdicts(claim, of_run)
-            held += bool(found) and found[0][2]
-            broken += bool(found) and not found[0][2]
-            unknown += not found
+            size, _, holds = found[0] if found else ("", 0.0, False)
+            counts[size, holds] += 1
             rows.append(row(run, claim, found, "failed" in of_run))
     yield "## Claims"
     yield ""
     yield (
-        f"{held + broken + unknown} claims: {held} hold, {broken} do **not**, {unknown} were not "
-        "measured. *Smaller* is a run of smaller sizes than the claim is about, *older* one from "
-        "before this page was generated; where there is nothing else, they decide."
+        f"{len(rows)} claims: {total(counts, True)}; {total(counts, False)}; {counts['', False]} "
+        "were not measured. *Smaller* is a run of smaller sizes than the claim is about, *older* one "
+        "from before this page was generated; where there is nothing else, they decide."
     )
     yield ""
     yield "| claim | needed | measured | holds | run |"
     yield "|---|---|---|---|---|"
     yield from rows
     yield ""
+
+
+def total(counts: Mapping[tuple[str, bool], int], holds: bool) -> str:
+    """Say how many claims hold, or do not, and by which runs."""
+    by = {size: counts[size, holds] for size in _SIZES}
+    parts = ", ".join(f"{_SIZES[size] or size} {count}" for size, count in by.items() if count)
+    return f"{sum(by.values())} {'hold' if holds else 'do **not**'} ({parts or 'none'})"
 
 
 def row(run: Run, claim: Claim, found: list[tuple[str, float, bool]], failed: bool) -> str:
