@@ -75,8 +75,8 @@ def claims(runs: Sequence[Run], kept: Result) -> Iterator[str]:
     yield ""
     yield (
         f"{len(rows)} claims: {total(counts, True)}; {total(counts, False)}; {counts['', False]} "
-        "were not measured. *Smaller* is a run of smaller sizes than the claim is about, *older* one "
-        "from before this page was generated; where there is nothing else, they decide."
+        "were not measured. *Smaller* is a run of smaller sizes than the claim is about, *older* "
+        "one from before this page was generated; where there is nothing else, they decide."
     )
     yield ""
     yield "| claim | needed | measured | holds | run |"
