@@ -292,10 +292,30 @@ def spaces(folder: Path) -> None:
     print(json.dumps(shown, indent=1))
 
 
+def clusters(folder: Path) -> None:
+    """Cluster with defaults and seed 0, and compare with known classes."""
+    news = table(DATA / "ag_news" / "test.csv")
+    made = records(
+        folder / "news.jsonl",
+        [f"{title} {text}" for _, title, text in news],
+        category=[row[0] for row in news],
+    )
+    questions = DATA / "banking77" / "test.csv"
+    for name, file, k in (("banking77", questions, 77), ("AG News", made, 4)):
+        store = ("-d", folder / f"{k}.db")
+        embcli(folder, "encode", file, "-m", minilm(), *store)
+        for how in (("-k", k), ("-M", "hdbscan")):
+            embcli(folder, "cluster", *how, "--label", "category", *store)
+        for row in embcli(folder, "clusters", "list", *store):
+            for measure in ("v_measure", "ari", "noise", "clusters"):
+                said(f"{name}, {row['name']}: {measure}", row["measures"][measure])
+
+
 PARTS: dict[str, Callable[[Path], None]] = {
     part.__name__: part
     for part in (
-        respects, duplicates, captions, sentences, tokens, translation, bitext, debias, spaces
+        respects, duplicates, captions, sentences, tokens, translation, bitext, debias, spaces,
+        clusters,
     )
 }  # fmt: skip
 
