@@ -5,7 +5,7 @@ hand. The same results give the same page, which a test relies on.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from claims import FOLDER, Claim, Run, number
@@ -100,7 +100,13 @@ def row(run: Run, claim: Claim, found: list[tuple[str, float, bool]], failed: bo
         verdict.insert(0, "**failed to run**")
     link = f"[{run.name}](#{anchor(run.script)})"
     cells = claim.text, f"{claim.needed}{unit}", "; ".join(measured), "; ".join(verdict), link
-    return f"| {' | '.join(cell.replace('|', '∣') or 'not run' for cell in cells)} |"
+    return line(cell or "not run" for cell in cells)
+
+
+def line(cells: Iterable[str]) -> str:
+    """Write a row of a table, whatever is in the cells."""
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 def _mark(size: str) -> str:
@@ -153,10 +159,10 @@ def section(run: Run, of_run: Result) -> Iterator[str]:
 
 
 def grid(table: Result) -> Iterator[str]:
-    yield f"| {' | '.join([table['table'], *table['columns']])} |"
+    yield line([table["table"], *table["columns"]])
     yield f"|---{'|---' * len(table['columns'])}|"
     for name, cells in table["rows"].items():
-        yield f"| {' | '.join([name, *cells])} |"
+        yield line([name, *cells])
     yield ""
 
 
