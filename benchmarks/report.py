@@ -68,15 +68,17 @@ def claims(runs: Sequence[Run], kept: Result) -> Iterator[str]:
         of_run = kept["results"].get(run.name, {})
         for claim in run.claims:
             found = verdicts(claim, of_run)
+            failed = "failed" in of_run
             size, _, holds = found[0] if found else ("", 0.0, False)
-            counts[size, holds] += 1
-            rows.append(row(run, claim, found, "failed" in of_run))
+            counts[("failed", False) if failed else (size, holds)] += 1
+            rows.append(row(run, claim, found, failed))
     yield "## Claims"
     yield ""
     yield (
         f"{len(rows)} claims: {total(counts, True)}; {total(counts, False)}; {counts['', False]} "
-        "were not measured. *Smaller* is a run of smaller sizes than the claim is about, *older* "
-        "one from before this page was generated; where there is nothing else, they decide."
+        f"were not measured; of {counts['failed', False]} the script failed. *Smaller* is a run of "
+        "smaller sizes than the claim is about, *older* one from before this page was generated; "
+        "where there is nothing else, they decide."
     )
     yield ""
     yield "| claim | needed | measured | holds | run |"
