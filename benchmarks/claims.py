@@ -63,4 +63,4 @@ def number(value: float) -> str:
         return f"{value:,.0f}"
     if size < 1e-3:
         return f"{value:.1e}"
-    return f"{value:.3g}" if size >= 1 or size < 0.1 else f"{value:.4f}"
+    return f"{value:.3g}" if size >= 1 or size < 0.1 else f"{value:.4f}".rstrip("0")
