@@ -155,9 +155,20 @@ def section(run: Run, of_run: Result) -> Iterator[str]:
         yield ""
         for table in result.get("tables", ()):
             yield from grid(table)
-        if result["figures"]:
-            yield "; ".join(f"{name} {number(value)}" for name, value in result["figures"].items())
+        shown = worth_showing(run, result)
+        if shown:
+            yield "; ".join(f"{name} {number(value)}" for name, value in shown.items())
             yield ""
+
+
+def worth_showing(run: Run, result: Result) -> dict[str, float]:
+    """Choose what claims are judged by, and ratios; all where no table shows the rest."""
+    figures: dict[str, float] = result["figures"]
+    if not result.get("tables"):
+        return figures
+    claimed = {claim.figure for claim in run.claims}
+    ratios = (": wall", ": CPU")
+    return {name: x for name, x in figures.items() if name in claimed or name.endswith(ratios)}
 
 
 def grid(table: Result) -> Iterator[str]:
