@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from embcli.core.quantize import Codes
 from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, NothingFoundError, StoreError, UsageError
-from embcli.store import text_index
+from embcli.store import checks, text_index
+from embcli.store.checks import damaged, record_sum
 from embcli.store.chunks import Chunk, Chunks, ChunkTable, Extent, Span
 from embcli.store.clusterings import Clusterings
 from embcli.store.coding import Coding
@@ -25,9 +26,11 @@ from embcli.store.graphs import Graphs
 from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.layouts import Layouts
 from embcli.store.records import Record
-from embcli.store.segments import SLOTS, Block, CodedBlock, Place, Segments
+from embcli.store.segments import DTYPES, SLOTS, Block, CodedBlock, Place, Segments
 from embcli.store.where import compile_where, parse_field
 
+# What makes a record, and its checksum.
+_RECORD = "key, collection, id, hash, source, meta, text, sum"
 # Coded in one transaction, in a second or so.
 _SEGMENTS_AT_ONCE = 64
 # Read in one go, where all vectors of records are wanted.
@@ -237,6 +240,37 @@ class Collection:
             self._insert(records, matrix)
         return Written(added=len(records) - len(replaced), changed=len(replaced))
 
+    def rebuild_segments(self) -> list[int]:
+        """Free the slots of lost vectors; see `embcli.store.repair.rebuild_segments`."""
+        from embcli.store.repair import rebuild_segments
+
+        width = self.recipe.dim * DTYPES[self.dtype].itemsize
+        return rebuild_segments(self._db, self._key, width, self.chunking is not None)
+
+    def restore(
+        self, records: Sequence[Record], vectors: Mapping[str, NDArray[np.float32] | Chunks]
+    ) -> None:
+        """Give records that are there, but have no vectors any more, vectors again.
+
+        Parameters
+        ----------
+        records, vectors
+            As of `write`; vectors of all of them.
+        """
+        made: Mapping[str, Any] = vectors
+        with self._db.transaction():
+            keys = [old.key for old in self._stored(records).values()]
+            text_index.remove(self._db, keys)
+            self._chunks.remove(keys)
+            self._encodings.remove(keys)
+            self._db.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
+            if self.chunking is None:
+                self._insert(records, np.stack([made[record.hash] for record in records]))
+                return
+            chunks = [made[record.hash] for record in records]
+            matrix = np.concatenate([each.vectors for each in chunks])
+            self._insert(records, matrix, [each.spans for each in chunks])
+
     def delete(self, ids: Iterable[str], expected: Mapping[str, str] | None = None) -> int:
         """Delete records; ids that are not there are passed over. Returns how many went.
 
@@ -275,7 +309,7 @@ class Collection:
         if self.chunking is not None:
             self._chunks.remove(keys)
         self._encodings.clear()
-        self._db.execute("DELETE FROM segments WHERE collection = ?", (self._key,))
+        self._segments.clear()
         self._db.execute("DELETE FROM records WHERE collection = ?", (self._key,))
         return len(keys)
 
@@ -303,6 +337,7 @@ class Collection:
                 "UPDATE collections SET coding = ? WHERE key = ?",
                 (None if coding is None else coding.json, self._key),
             )
+            checks.seal(self._db, "collections", self._key)
             before = self.coding and (self.coding.kind, self.coding.encoding)
             if before != (coding and (coding.kind, coding.encoding)):
                 self._segments.remove_codes()
@@ -311,9 +346,11 @@ class Collection:
 
     def set_calibration(self, calibration: str) -> None:
         """Keep what turns cosines into probabilities."""
-        self._db.execute(
-            "UPDATE collections SET calibration = ? WHERE key = ?", (calibration, self._key)
-        )
+        with self._db.transaction():
+            self._db.execute(
+                "UPDATE collections SET calibration = ? WHERE key = ?", (calibration, self._key)
+            )
+            checks.seal(self._db, "collections", self._key)
         self.calibration = calibration
 
     def update_codes(self) -> int:
@@ -394,7 +431,8 @@ class Collection:
     def _copies(self, known: Mapping[str, tuple[int, Place]]) -> dict[str, Any]:
         """Read what known texts are made of, by hash: vectors or `Chunks`."""
         if self.chunking is None:
-            vectors = self._segments.read(place for _, place in known.values())
+            owners = {place: key for key, place in known.values()}
+            vectors = self._segments.read(owners)
             return {hash: vectors[place] for hash, (_, place) in known.items()}
         chunks = self._read_chunks(key for key, _ in known.values())
         return {hash: chunks[key] for hash, (key, _) in known.items()}
@@ -427,10 +465,22 @@ class Collection:
             self._chunks.insert(keys.tolist(), spans, every)
             places = [every[start] for start in accumulate(counts[:-1], initial=0)]
         self._db.executemany(
-            "INSERT INTO records (key, collection, id, hash, segment, slot, source, meta, text) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO records "
+            "(key, collection, id, hash, segment, slot, source, meta, text, sum) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (key, self._key, r.id, r.hash, segment, slot, r.source, r.meta_json, r.text)
+                (
+                    key,
+                    self._key,
+                    r.id,
+                    r.hash,
+                    segment,
+                    slot,
+                    r.source,
+                    r.meta_json,
+                    r.text,
+                    record_sum(key, self._key, r.id, r.hash, r.source, r.meta_json, r.text),
+                )
                 for key, r, (segment, slot) in zip(keys.tolist(), records, places, strict=True)
             ),
         )
@@ -439,13 +489,26 @@ class Collection:
     def _refresh(self, records: Sequence[Record], stored: Mapping[str, _Stored]) -> int:
         """Bring metadata and sources of records with unchanged texts up to date."""
         rows = [
-            (record.meta_json, record.source, old.key)
+            (
+                record.meta_json,
+                record.source,
+                record_sum(
+                    old.key,
+                    self._key,
+                    record.id,
+                    record.hash,
+                    record.source,
+                    record.meta_json,
+                    record.text,
+                ),
+                old.key,
+            )
             for record in records
             if (old := stored.get(record.id)) is not None
             and old.hash == record.hash
             and (old.meta, old.source) != (record.meta_json, record.source)
         ]
-        self._db.executemany("UPDATE records SET meta = ?, source = ? WHERE key = ?", rows)
+        self._db.executemany("UPDATE records SET meta = ?, source = ?, sum = ? WHERE key = ?", rows)
         return len(rows)
 
     def _remove(self, stored: Sequence[_Stored]) -> None:
@@ -479,20 +542,18 @@ class Collection:
             An id is not there; the message names it.
         """
         rows = self._db.all_in(
-            "SELECT id, text, meta, source FROM records WHERE collection = ? AND id IN ({})",
+            f"SELECT {_RECORD} FROM records WHERE collection = ? AND id IN ({{}})",
             (self._key,),
             dict.fromkeys(ids),
         )
-        found = {row[0]: _record(row) for row in rows}
+        found = {record.id: record for _, record in map(self._record, rows)}
         self._require(ids, found)
         return [found[id] for id in ids]
 
     def get_by_key(self, keys: Iterable[int]) -> dict[int, Record]:
         """Fetch records by key."""
-        rows = self._db.all_in(
-            "SELECT key, id, text, meta, source FROM records WHERE key IN ({})", (), keys
-        )
-        return {row[0]: _record(row[1:]) for row in rows}
+        rows = self._db.all_in(f"SELECT {_RECORD} FROM records WHERE key IN ({{}})", (), keys)
+        return dict(map(self._record, rows))
 
     def ids_by_key(self, keys: Iterable[int]) -> dict[int, str]:
         """Fetch ids by key."""
@@ -566,7 +627,7 @@ class Collection:
         if self.chunking is not None:
             chunks = self._read_chunks(stored[id].key for id in ids)
             return np.stack([self._mean(chunks[stored[id].key].vectors) for id in ids])
-        places = self._segments.read({stored[id].place for id in ids})
+        places = self._segments.read({stored[id].place: stored[id].key for id in ids})
         return np.stack([places[stored[id].place] for id in ids])
 
     def matrix(
@@ -764,11 +825,11 @@ class Collection:
         """Stream every record in the order stored."""
         last = 0
         sql = (
-            "SELECT key, id, text, meta, source FROM records "
+            f"SELECT {_RECORD} FROM records "
             "WHERE key > ? AND +collection = ? ORDER BY key LIMIT 1000"
         )
         while rows := self._db.all(sql, (last, self._key)):
-            yield from (_record(row[1:]) for row in rows)
+            yield from (self._record(row)[1] for row in rows)
             last = rows[-1][0]
 
     def batches(self, n: int, wanted: NDArray[np.bool_] | None = None) -> Iterator[Batch]:
@@ -786,7 +847,7 @@ class Collection:
         """
         last = 0
         sql = (
-            "SELECT key, segment, slot, id, text, meta, source, hash FROM records "
+            f"SELECT {_RECORD}, segment, slot FROM records "
             "WHERE key > ? AND +collection = ? ORDER BY key LIMIT ?"
         )
         while True:
@@ -799,9 +860,12 @@ class Collection:
                     rows = [row for row in rows if row[0] < len(wanted) and wanted[row[0]]]
                 if not rows:
                     continue
+                for row in rows:
+                    self._check_record(row[:8])
                 columns = [list(column) for column in zip(*rows, strict=True)]
-                keys, segments, slots, ids, texts, metas, sources, hashes = columns
+                keys, _, ids, hashes, sources, metas, texts, _, segments, slots = columns
                 spans, places = None, np.array(segments, np.int64) * SLOTS + np.array(slots)
+                owners = np.array(keys, np.int64)
                 if self.chunking is not None:
                     found = self._chunks.find(keys)
                     chunks = [found[key] for key in keys]
@@ -817,7 +881,8 @@ class Collection:
                         ],
                         np.int64,
                     )
-                vectors = self._segments.gather(places)
+                    owners = np.repeat(owners, [len(of_record) for of_record in chunks])
+                vectors = self._segments.gather(places, owners)
             yield Batch(ids, texts, metas, sources, hashes, vectors, spans)
 
     def source_counts(self) -> dict[str, int]:
@@ -842,7 +907,9 @@ class Collection:
 
     def _read_chunks(self, keys: Iterable[int]) -> dict[int, Chunks]:
         found = self._chunks.find(keys)
-        vectors = self._segments.read(place for chunks in found.values() for _, place in chunks)
+        vectors = self._segments.read(
+            {place: key for key, chunks in found.items() for _, place in chunks}
+        )
         return {
             key: Chunks(
                 np.stack([vectors[place] for _, place in chunks]),
@@ -856,6 +923,26 @@ class Collection:
         if self.recipe.normalized:
             mean /= np.linalg.norm(mean) or 1
         return mean.astype(np.float32)
+
+    def whole_records(self, keys: Iterable[int]) -> list[Record]:
+        """Fetch records by key whose vectors can be made again: all of what was encoded is here.
+
+        Mapped vectors and pictures are not.
+        """
+        rows = self._db.all_in(f"SELECT {_RECORD} FROM records WHERE key IN ({{}})", (), keys)
+        records = [(row[3], self._record(row)[1]) for row in rows]
+        return [record for hash, record in records if record.hash == hash]
+
+    def _record(self, row: tuple[Any, ...]) -> tuple[int, Record]:
+        """Make a record, and its key, of a row of `_RECORD`."""
+        self._check_record(row)
+        key, _, id, _, source, meta, text, _ = row
+        return key, Record(id, text, loads(meta), source)
+
+    def _check_record(self, row: tuple[Any, ...]) -> None:
+        *content, sum = row
+        if record_sum(*content) != sum:
+            raise damaged(self._db, f"record {row[2]!r} is not what was stored")
 
     def _require(self, ids: Sequence[str], found: Mapping[str, Any]) -> None:
         for id in ids:
@@ -888,8 +975,3 @@ def _value(value: str | float) -> str | float:
 
 def _file(source: str) -> str:
     return source.rpartition(":")[0]
-
-
-def _record(row: tuple[str, str, str, str]) -> Record:
-    id, text, meta, source = row
-    return Record(id, text, loads(meta), source)

@@ -14,7 +14,7 @@ from embcli.errors import StoreError
 APPLICATION_ID = int.from_bytes(b"embc", "big")
 # The number of steps in schema.py, which is not imported here: it brings in sqlite-utils, and
 # reading a store must not pay for that. A test compares the two.
-VERSION = 7
+VERSION = 8
 PAGE_SIZE = 16384
 
 _VARIABLES_AT_ONCE = 1000
@@ -247,7 +247,10 @@ _EXPLANATIONS: dict[int, tuple[str, str | None]] = {
     ),
     sqlite3.SQLITE_READONLY: ("is read-only", "check the permissions of the file and its folder"),
     sqlite3.SQLITE_IOERR: ("cannot be read or written", "check the disk"),
-    sqlite3.SQLITE_CORRUPT: ("is damaged", "restore a copy, or salvage it: sqlite3 FILE .recover"),
+    sqlite3.SQLITE_CORRUPT: (
+        "is damaged",
+        "embcli repair --out NEW.db, which copies what can be read",
+    ),
     sqlite3.SQLITE_FULL: ("cannot grow: the disk is full", "free some room; nothing was lost"),
     sqlite3.SQLITE_CANTOPEN: ("cannot be opened", "check that its folder exists and is yours"),
     sqlite3.SQLITE_NOTADB: ("is not an SQLite database", "name another file with --db"),

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.quantize import Codes
+from embcli.store import checks
 from embcli.store.database import Database
 from embcli.store.segments import KEY
 
@@ -46,22 +47,23 @@ class Encodings:
     def add(self, keys: NDArray[np.int64], codes: Codes) -> None:
         """Store the encodings of some records as a row. Call inside a transaction."""
         bounds = int(keys.min()), int(keys.max())
-        self._db.execute(
+        added = self._db.execute(
             "INSERT INTO encodings (collection, first, last, kind, keys, codes) "
             "VALUES (?, ?, ?, ?, ?, ?)",
             (self._collection, *bounds, codes.kind, keys.astype(KEY).tobytes(), codes.to_bytes()),
         )
+        assert added.lastrowid is not None
+        checks.seal(self._db, "encodings", added.lastrowid)
 
     def scan(self, size: int) -> Iterator[EncodedBlock]:
         """Stream the encodings, which have so many components; no block is empty."""
         rows = self._db.all(
-            "SELECT key, kind, keys FROM encodings WHERE collection = ? ORDER BY key",
-            (self._collection,),
+            "SELECT key FROM encodings WHERE collection = ? ORDER BY key", (self._collection,)
         )
-        for row, kind, blob in rows:
+        for (row,) in rows:
+            *_, kind, blob, codes = checks.checked_row(self._db, "encodings", row)
             keys = np.frombuffer(blob, KEY)
-            with self._db.blob("encodings", "codes", row) as codes:
-                yield EncodedBlock(keys, Codes.from_bytes(codes.read(), kind, len(keys), size))
+            yield EncodedBlock(keys, Codes.from_bytes(codes, kind, len(keys), size))
 
     def keys(self) -> NDArray[np.int64]:
         """List the records that have one, in no order."""
@@ -79,6 +81,8 @@ class Encodings:
             (self._collection, int(gone.max()), int(gone.min())),
         )
         for (row,) in rows:
+            # What is not what was stored must not get a checksum that says so.
+            checks.checked_row(self._db, "encodings", row)
             with self._db.blob("encodings", "keys", row, readonly=False) as blob:
                 owners = np.frombuffer(blob.read(), KEY).copy()
                 found = np.isin(owners, gone)
@@ -86,6 +90,8 @@ class Encodings:
                     owners[found] = 0
                     blob.seek(0)
                     blob.write(owners.tobytes())
+            if found.any():
+                checks.seal(self._db, "encodings", row)
 
     def drop_incomplete(self) -> None:
         """Delete the rows that hold deleted records. Call inside a transaction.

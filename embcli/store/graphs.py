@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from embcli.store import checks
 from embcli.store.database import Database
 from embcli.store.segments import KEY
 
@@ -55,15 +56,16 @@ class Graphs:
 
     def get(self, k: int) -> Graph | None:
         """Read the graph if it has `k` neighbours a record, or as many as there can be."""
-        row = self._db.one(
-            "SELECT k, recall, seed, keys, others, cosines FROM graphs WHERE collection = ?",
-            (self._collection,),
-        )
-        if row is None:
+        number = self._db.value("SELECT key FROM graphs WHERE collection = ?", (self._collection,))
+        if number is None:
             return None
         from embcli.core.neighbours import Neighbours
 
-        width, recall, seed, keys, others, cosines = row
+        try:
+            row = checks.checked_row(self._db, "graphs", number)
+        except checks.DamageError:
+            return None  # it is made again
+        _, _, width, recall, seed, keys, others, cosines, _ = row
         found = np.frombuffer(keys, KEY).astype(np.int64)
         if width < min(k, len(found) - 1):
             return None
@@ -108,7 +110,7 @@ class Graphs:
             if self.state() != state:
                 return False
             self._db.execute("DELETE FROM graphs WHERE collection = ?", (self._collection,))
-            self._db.execute(
+            added = self._db.execute(
                 "INSERT INTO graphs (collection, k, recall, seed, keys, others, cosines, created) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -118,4 +120,6 @@ class Graphs:
                     datetime.now(UTC).isoformat(timespec="milliseconds"),
                 ),
             )  # fmt: skip
+            assert added.lastrowid is not None
+            checks.seal(self._db, "graphs", added.lastrowid)
         return True

@@ -13,6 +13,7 @@ import numpy as np
 
 from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, StoreError, UsageError
+from embcli.store import checks
 from embcli.store.database import Database
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _LAYOUT = "embcli.map"
 _QUERY = """
-    SELECT maps.name, maps.kind, s.recipe, t.recipe, j.recipe, maps.fit, maps.created,
+    SELECT maps.key, maps.name, maps.kind, s.recipe, t.recipe, j.recipe, maps.fit, maps.created,
            maps.parameters
       FROM maps JOIN spaces AS s ON s.key = maps.source
            JOIN spaces AS t ON t.key = maps.target
@@ -92,6 +93,23 @@ class Ends(NamedTuple):
         return self.space.hash != self.target.hash
 
 
+def add_space(database: Database, recipe: Recipe) -> int:
+    """Give the key of a space, which is added if it is not there. Call inside a transaction."""
+    key = database.value("SELECT key FROM spaces WHERE hash = ?", (recipe.hash,))
+    if key is None:
+        added = database.execute(
+            "INSERT INTO spaces (hash, model, dim, recipe, created) VALUES (?, ?, ?, ?, ?)",
+            (
+                recipe.hash, recipe.model, recipe.dim, recipe.json,
+                datetime.now(UTC).isoformat(timespec="milliseconds"),
+            ),
+        )  # fmt: skip
+        key = added.lastrowid
+        assert key is not None
+        checks.seal(database, "spaces", key)
+    return int(key)
+
+
 def drop_unused_spaces(database: Database) -> None:
     """Delete the spaces that neither a collection nor a map is in, and what was kept of them."""
     database.execute(
@@ -146,7 +164,7 @@ class Maps:
 
     def all(self) -> list[StoredMap]:
         """List the maps by name."""
-        return [_stored(row) for row in self._db.all(f"{_QUERY} ORDER BY maps.name")]
+        return [self._stored(row) for row in self._db.all(f"{_QUERY} ORDER BY maps.name")]
 
     def ends(self) -> list[Ends]:
         """Tell what the maps join, by name; what they do is not read, which may be much."""
@@ -173,7 +191,7 @@ class Maps:
                 + (f" (there are: {', '.join(names)})" if names else ", nor any other"),
                 hint="embcli maps list" if names else "embcli align fit",
             )
-        return _stored(row)
+        return self._stored(row)
 
     def of_space(self, space: Recipe) -> StoredMap | None:
         """Find the map that leads to a space of its own, by what it does, not by its name."""
@@ -228,8 +246,8 @@ class Maps:
             if not (replace and self._has(name) and self.get(name).parameters == parameters):
                 self.check_name(name, replace=replace)
             self._db.execute("DELETE FROM maps WHERE name = ?", (name,))
-            keys = [self._space(recipe) for recipe in (source, target, space)]
-            self._db.execute(
+            keys = [add_space(self._db, recipe) for recipe in (source, target, space)]
+            added = self._db.execute(
                 "INSERT INTO maps (name, source, target, space, kind, parameters, fit, created) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -237,6 +255,8 @@ class Maps:
                     datetime.now(UTC).isoformat(timespec="milliseconds"),
                 ),
             )  # fmt: skip
+            assert added.lastrowid is not None
+            checks.seal(self._db, "maps", added.lastrowid)
             drop_unused_spaces(self._db)
         return self.get(name)
 
@@ -287,6 +307,8 @@ class Maps:
             if self._has(new):
                 raise UsageError(f"there is a map {new!r} already")
             self._db.execute("UPDATE maps SET name = ? WHERE name = ?", (new, old))
+            key = self._db.value("SELECT key FROM maps WHERE name = ?", (new,))
+            checks.seal(self._db, "maps", key)
 
     def remove(self, name: str) -> None:
         """Delete a map.
@@ -301,19 +323,14 @@ class Maps:
             self._db.execute("DELETE FROM maps WHERE name = ?", (name,))
             drop_unused_spaces(self._db)
 
+    def _stored(self, row: tuple[Any, ...]) -> StoredMap:
+        key, name, method, *recipes, fit, created, parameters = row
+        checks.checked_row(self._db, "maps", key)
+        source, target, space = map(Recipe.from_json, recipes)
+        return StoredMap(name, method, source, target, space, json.loads(fit), created, parameters)
+
     def _has(self, name: str) -> bool:
         return self._db.one("SELECT 1 FROM maps WHERE name = ?", (name,)) is not None
-
-    def _space(self, recipe: Recipe) -> int:
-        self._db.execute(
-            "INSERT INTO spaces (hash, model, dim, recipe, created) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (hash) DO NOTHING",
-            (
-                recipe.hash, recipe.model, recipe.dim, recipe.json,
-                datetime.now(UTC).isoformat(timespec="milliseconds"),
-            ),
-        )  # fmt: skip
-        return int(self._db.value("SELECT key FROM spaces WHERE hash = ?", (recipe.hash,)))
 
 
 def _check_finite(map: "Map") -> None:
@@ -339,20 +356,6 @@ def _dim_behind(side: Any, recipe: Recipe) -> int:
             f"have {recipe.dim}"
         )
     return int(dims[1])
-
-
-def _stored(row: tuple[Any, ...]) -> StoredMap:
-    name, method, source, target, space, fit, created, parameters = row
-    return StoredMap(
-        name,
-        method,
-        Recipe.from_json(source),
-        Recipe.from_json(target),
-        Recipe.from_json(space),
-        json.loads(fit),
-        created,
-        parameters,
-    )
 
 
 def _check_name(name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from sqlite_utils import Database
 
 from embcli.encoders.recipe import Recipe
+from embcli.store import checks
 
 Step = Callable[[Database], None]
 
@@ -317,6 +318,33 @@ def step_7_clusters_and_layouts(db: Database) -> None:
         )
 
 
+def step_8_checks(db: Database) -> None:
+    """Checksums of what answers are made of; what is there is taken as it is."""
+    db.execute(
+        """
+        CREATE TABLE checks (
+            part TEXT NOT NULL,
+            key INTEGER NOT NULL,
+            sums BLOB NOT NULL,
+            PRIMARY KEY (part, key)
+        ) WITHOUT ROWID
+        """
+    )
+    for table in ("records", "queries"):
+        db.table(table).add_column("sum", int)
+    for table in ("segments", "codes", *checks.ROWS):
+        key = "segment" if table == "codes" else "key"
+        db.execute(
+            f"CREATE TRIGGER checks_of_deleted_{table} AFTER DELETE ON {table} "
+            f"BEGIN DELETE FROM checks WHERE part = '{table}' AND key = old.{key}; END"
+        )
+    db.execute(
+        "CREATE TRIGGER checks_of_segments_of_deleted_collections AFTER DELETE ON collections "
+        "BEGIN DELETE FROM checks WHERE part = 'segments of' AND key = old.key; END"
+    )
+    checks.seal_all(db.conn)
+
+
 STEPS: tuple[Step, ...] = (
     step_1_foundation,
     step_2_chunks,
@@ -325,4 +353,5 @@ STEPS: tuple[Step, ...] = (
     step_5_encodings,
     step_6_maps,
     step_7_clusters_and_layouts,
+    step_8_checks,
 )

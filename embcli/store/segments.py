@@ -1,6 +1,7 @@
 """Vectors on disk: about a thousand to a blob, each slot naming its record."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.core.quantize import Codes, quantize
+from embcli.store import checks
+from embcli.store.checks import GROUP, SUM, damaged, digest
 from embcli.store.database import Database
 
 SLOTS = 1024
@@ -29,6 +32,8 @@ _GAP_BYTES = 1 << 15
 _FEW = 8
 # Vectors that make a block worth scoring by itself.
 _POOLED = 64
+# Under which a collection's checksum of what segments it has is kept.
+_OF = "segments of"
 
 Place = tuple[int, int]  # segment, slot
 
@@ -70,6 +75,16 @@ class CodedBlock(NamedTuple):
     places: NDArray[np.int64]
 
 
+class _Listed(NamedTuple):
+    """A segment whose slots are what was stored, and checksums of what else is read of it."""
+
+    key: int
+    slots: bytes
+    groups: NDArray[np.uint64]
+    coded: bool
+    code: int | None
+
+
 class Segments:
     """The vectors of one collection.
 
@@ -94,6 +109,7 @@ class Segments:
         self._collection = collection
         self._dim = dim
         self._dtype = DTYPES[dtype]
+        self._width = dim * self._dtype.itemsize
 
     def append(
         self,
@@ -118,14 +134,17 @@ class Segments:
         )
         places = self._fill_last(columns) if len(keys) else []
         for start in range(len(places), len(keys), SLOTS):
-            parts = [column[start : start + SLOTS] for column in columns]
+            parts = [column[start : start + SLOTS].tobytes() for column in columns]
+            count = min(SLOTS, len(keys) - start)
             inserted = self._db.execute(
                 "INSERT INTO segments (collection, count, slots, hashes, vectors) "
                 "VALUES (?, ?, ?, ?, ?)",
-                (self._collection, len(parts[0]), *(part.data for part in parts)),
+                (self._collection, count, *parts),
             )
-            assert inserted.lastrowid is not None
-            places += [(inserted.lastrowid, i) for i in range(len(parts[0]))]
+            segment = inserted.lastrowid
+            assert segment is not None
+            self._seal(segment, *parts)
+            places += [(segment, i) for i in range(count)]
         return places
 
     def _fill_last(self, columns: tuple[NDArray[Any], ...]) -> list[Place]:
@@ -138,17 +157,82 @@ class Segments:
             return []
         segment, used = row
         taken = min(SLOTS - used, len(columns[0]))
-        before = self._db.one(
-            "SELECT slots, hashes, vectors FROM segments WHERE key = ?", (segment,)
-        )
-        filled = (
+        before = self._whole(segment)
+        slots, hashes, vectors = (
             old + column[:taken].tobytes() for old, column in zip(before, columns, strict=True)
         )
         self._db.execute(
             "UPDATE segments SET count = ?, slots = ?, hashes = ?, vectors = ? WHERE key = ?",
-            (used + taken, *filled, segment),
+            (used + taken, slots, hashes, vectors, segment),
         )
+        self._seal(segment, slots, hashes, vectors, before[0])
         return [(segment, used + i) for i in range(taken)]
+
+    def _seal(
+        self,
+        segment: int,
+        slots: bytes,
+        hashes: bytes,
+        vectors: bytes,
+        before: bytes | None = None,
+    ) -> None:
+        """Keep the checksums of a segment just written, whose slots were `before`."""
+        sums = checks.segment_sums(segment, slots, hashes, vectors, self._width)
+        checks.put(self._db, "segments", segment, sums)
+        self._recount(segment, before, slots)
+
+    def _recount(self, segment: int, before: bytes | None, after: bytes | None) -> None:
+        """Keep up which segments there are, so that one that is missing is noticed."""
+        found = checks.get(self._db, _OF, [self._collection])
+        if self._collection not in found:
+            raise damaged(self._db, f"collection {self._collection} has no checksum")
+        count, total = found[self._collection].tolist()
+        for slots, change in ((before, -1), (after, 1)):
+            if slots is not None:
+                count, total = count + change, total ^ digest(slots, segment)
+        checks.put(self._db, _OF, self._collection, [count, total])
+
+    def _whole(self, segment: int) -> tuple[bytes, bytes, bytes]:
+        """Read all of a segment: slots, hashes, vectors."""
+        slots, hashes, vectors = self._db.one(
+            "SELECT slots, hashes, vectors FROM segments WHERE key = ?", (segment,)
+        )
+        found = checks.segment_sums(segment, slots, hashes, vectors, self._width)
+        if found != self._sums("segments", segment).tolist():
+            raise self._damaged(segment)
+        return slots, hashes, vectors
+
+    def _damaged(self, segment: int) -> checks.DamageError:
+        return damaged(self._db, f"segment {segment} is not what was stored")
+
+    def _listed(self, kind: str | None = None) -> list[_Listed]:
+        """List the segments in order, and whether they have codes of a kind."""
+        # In one statement, because what is read by a second one may have been written after it.
+        rows = self._db.all(
+            """
+            SELECT o.sums, s.key, s.slots, c.sums, codes.segment IS NOT NULL, k.sums
+              FROM checks AS o
+              LEFT JOIN segments AS s ON s.collection = o.key
+              LEFT JOIN checks AS c ON c.part = 'segments' AND c.key = s.key
+              LEFT JOIN codes ON codes.segment = s.key AND codes.kind = ?
+              LEFT JOIN checks AS k ON k.part = 'codes' AND k.key = codes.segment
+             WHERE o.part = ? AND o.key = ? ORDER BY s.key
+            """,
+            (kind, _OF, self._collection),
+        )
+        listed, found = [], []
+        for _, key, slots, sums, coded, code in rows:
+            if key is None:  # there are none
+                continue
+            every = np.frombuffer(sums or b"", SUM)
+            found.append(digest(slots, key))
+            if len(every) < 2 or found[-1] != every[0]:
+                raise self._damaged(key)
+            of_code = int(np.frombuffer(code, SUM)[0]) if code else None
+            listed.append(_Listed(key, slots, every[2:], bool(coded), of_code))
+        if not rows or np.frombuffer(rows[0][0], SUM).tolist() != checks.segments_sum(found):
+            raise damaged(self._db, f"segments of collection {self._collection} are missing")
+        return listed
 
     def scan(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[Block]:
         """Stream the vectors, some hundreds at a time, in the order they were stored.
@@ -187,34 +271,50 @@ class Segments:
         block : Block or CodedBlock
             Never empty.
         """
-        rows = self._db.all(
-            "SELECT key, slots, EXISTS (SELECT 1 FROM codes WHERE segment = segments.key "
-            "AND kind = ?) FROM segments WHERE collection = ? ORDER BY key",
-            (kind, self._collection),
-        )
         _keep_memory()
         pool = _Pool()
-        for segment, blob, coded in rows:
-            keys = np.frombuffer(blob, KEY)
+        for segment in self._listed(kind):
+            keys = np.frombuffer(segment.slots, KEY)
             live = keys > 0 if wanted is None else (keys > 0) & wanted[keys]
             slots = np.flatnonzero(live)
             if not len(slots):
                 continue
-            places = segment * SLOTS + slots
+            places = segment.key * SLOTS + slots
             keys = keys[slots]
-            if coded and kind is not None and len(slots) > _FEW:
-                with self._db.blob("codes", "codes", segment) as codes:
-                    block = Codes.from_bytes(codes.read(), kind, len(live), self._dim)
-                yield CodedBlock(keys, block, live, places)
+            if segment.coded and kind is not None and len(slots) > _FEW:
+                yield CodedBlock(keys, self._read_codes(segment, kind, len(live)), live, places)
                 continue
-            for of_span, vectors in self._read_slots(segment, slots):
-                yield from pool.add(Block(keys[of_span], vectors, places[of_span]))
+            with self._db.blob("segments", "vectors", segment.key) as blob:
+                for of_span, vectors in self._read_slots(segment.key, blob, segment.groups, slots):
+                    yield from pool.add(Block(keys[of_span], vectors, places[of_span]))
         yield from pool.rest()
 
+    def _read_codes(self, segment: _Listed, kind: str, count: int) -> Codes:
+        with self._db.blob("codes", "codes", segment.key) as blob:
+            codes = blob.read()
+            found = digest(codes, segment.key)
+            if found != segment.code and found not in self._sums("codes", segment.key):
+                raise damaged(self._db, f"codes of segment {segment.key} are not what was stored")
+        return Codes.from_bytes(codes, kind, count, self._dim)
+
     def _read_slots(
-        self, segment: int, slots: NDArray[np.int64]
+        self,
+        segment: int,
+        blob: sqlite3.Blob,
+        sums: NDArray[np.uint64],
+        slots: NDArray[np.int64],
     ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Read vectors of a segment, each stretch of near ones at once.
+
+        Parameters
+        ----------
+        segment : int
+        blob : Blob
+            Its vectors.
+        sums : uint64 array
+            Their checksums, one a group.
+        slots : int64 array
+            Ascending, at least one.
 
         Yields
         ------
@@ -222,61 +322,105 @@ class Segments:
             Of `slots`.
         vectors : float32 array, shape (n, dim)
         """
-        width = self._dim * self._dtype.itemsize
-        with self._db.blob("segments", "vectors", segment) as blob:
-            for first, last in self._spans(slots):
-                start, count = int(slots[first]), int(slots[last - 1] - slots[first]) + 1
-                blob.seek(start * width)
-                vectors = np.frombuffer(blob.read(count * width), self._dtype)
-                vectors = vectors.reshape(count, self._dim)
-                if count > last - first:
-                    vectors = vectors[slots[first:last] - start]
-                yield slice(first, last), vectors.astype(np.float32, copy=False)
+        groups = slots // GROUP
+        for first, last in self._spans(groups):
+            start, stop = int(groups[first]), int(groups[last - 1]) + 1
+            vectors = self._read_groups(segment, blob, sums, start, stop)
+            if len(vectors) > last - first:
+                vectors = vectors[slots[first:last] - start * GROUP]
+            yield slice(first, last), vectors.astype(np.float32, copy=False)
 
-    def _spans(self, slots: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """Divide slots, which ascend, into stretches to be read at once: first, and one past."""
-        width = self._dim * self._dtype.itemsize
-        most, gap = max(1, _READ_BYTES // width), 1 + _GAP_BYTES // width
-        if slots[-1] - slots[0] == len(slots) - 1:
-            yield from pairwise([*range(0, len(slots), most), len(slots)])
-            return
-        breaks = np.flatnonzero(np.diff(slots) > gap) + 1
-        for first, last in pairwise([0, *breaks.tolist(), len(slots)]):
+    def _read_groups(
+        self, segment: int, blob: sqlite3.Blob, sums: NDArray[np.uint64], start: int, stop: int
+    ) -> NDArray[np.floating]:
+        """Read some groups of vectors, as they are stored."""
+        size = GROUP * self._width
+        blob.seek(min(start * size, len(blob)))
+        content = blob.read((stop - start) * size)
+        found = checks.group_sums(content, self._width)
+        if found != sums[start:stop].tolist():
+            # Vectors may have been added since the checksums were read. As long as the blob is
+            # open, this connection sees the store as it was when that was opened.
+            now = self._sums("segments", segment)[2:]
+            if not found or found != now[start:stop].tolist():
+                raise self._damaged(segment)
+        return np.frombuffer(content, self._dtype).reshape(-1, self._dim)
+
+    def _sums(self, part: str, segment: int) -> NDArray[np.uint64]:
+        found = checks.get(self._db, part, [segment])
+        return found.get(segment, np.empty(0, SUM))
+
+    def _spans(self, groups: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """Divide groups, which ascend, into stretches to be read at once: first, and one past."""
+        size = self._width * GROUP
+        most, gap = max(1, _READ_BYTES // size), 1 + _GAP_BYTES // size
+        breaks = np.flatnonzero(np.diff(groups) > gap) + 1
+        for first, last in pairwise([0, *breaks.tolist(), len(groups)]):
             while first < last:
-                end = first + int(np.searchsorted(slots[first:last], slots[first] + most))
+                end = first + int(np.searchsorted(groups[first:last], groups[first] + most))
                 yield first, end
                 first = end
 
-    def gather(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    def gather(
+        self, places: NDArray[np.int64], owners: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """Read single vectors, in the order asked for.
 
         Parameters
         ----------
         places : int64 array, shape (n,)
             As in `Block`.
+        owners : int64 array, shape (n,), optional
+            Keys of the records that they are expected to belong to.
 
         Returns
         -------
         vectors : float32 array, shape (n, dim)
+
+        Raises
+        ------
+        DamageError
+            Vectors are not what was stored, or belong to other records.
         """
         vectors = np.empty((len(places), self._dim), np.float32)
-        width = self._dim * self._dtype.itemsize
-        rows = sorted(zip(places.tolist(), range(len(places)), strict=True))
-        for segment, group in groupby(rows, key=lambda row: row[0] // SLOTS):
-            found = list(group)
-            if len(found) > _FEW:
-                slots, which = np.array(found, np.int64).T
-                once, back = np.unique(slots % SLOTS, return_inverse=True)
+        rows = np.argsort(places, kind="stable")
+        segments = places[rows] // SLOTS
+        breaks = np.flatnonzero(np.diff(segments)) + 1
+        starts = [0, *breaks.tolist(), len(rows)] if len(rows) else []
+        for first, last in pairwise(starts):
+            segment, which = int(segments[first]), rows[first:last]
+            slots = places[which] % SLOTS
+            with self._db.blob("segments", "vectors", segment) as blob:
+                of_groups = self._sums("segments", segment)[2:]
+                if owners is not None:
+                    self._check_owners(segment, slots, owners[which])
+                if len(slots) <= _FEW:
+                    for row, slot in zip(which.tolist(), slots.tolist(), strict=True):
+                        group = slot // GROUP
+                        block = self._read_groups(segment, blob, of_groups, group, group + 1)
+                        vectors[row] = block[slot % GROUP]
+                    continue
+                once, back = np.unique(slots, return_inverse=True)
                 several = np.empty((len(once), self._dim), np.float32)
-                for of_span, block in self._read_slots(segment, once):
+                for of_span, block in self._read_slots(segment, blob, of_groups, once):
                     several[of_span] = block
                 vectors[which] = several[back]
-                continue
-            with self._db.blob("segments", "vectors", segment) as blob:
-                for place, row in found:
-                    blob.seek(place % SLOTS * width)
-                    vectors[row] = np.frombuffer(blob.read(width), self._dtype)
         return vectors
+
+    def _check_owners(
+        self, segment: int, slots: NDArray[np.int64], owners: NDArray[np.int64]
+    ) -> None:
+        """Make sure that vectors belong to whom they are read for."""
+        keys = self._owners(segment)
+        if slots.max() >= len(keys) or (keys[slots] != owners).any():
+            raise damaged(self._db, f"vectors in segment {segment} are not of their records")
+
+    def _owners(self, segment: int) -> NDArray[np.int64]:
+        with self._db.blob("segments", "slots", segment) as blob:
+            content = blob.read()
+            if digest(content, segment) not in self._sums("segments", segment)[:1]:
+                raise self._damaged(segment)
+        return np.frombuffer(content, KEY)
 
     def read_records(
         self, extents: Sequence[tuple[int, int, int, int]]
@@ -289,20 +433,15 @@ class Segments:
             As `ChunkTable.extents` gives them, by segment.
         """
         parts: dict[int, list[NDArray[np.float32]]] = {}
-        width = self._dim * self._dtype.itemsize
         for segment, group in groupby(extents, key=lambda extent: extent[0]):
-            with (
-                self._db.blob("segments", "slots", segment) as slots,
-                self._db.blob("segments", "vectors", segment) as blob,
-            ):
-                owners = np.frombuffer(slots.read(), KEY)
+            with self._db.blob("segments", "vectors", segment) as blob:
+                owners, sums = self._owners(segment), self._sums("segments", segment)[2:]
                 for _, first, last, record in group:
-                    blob.seek(first * width)
-                    count = last + 1 - first
-                    rows = np.frombuffer(blob.read(count * width), self._dtype)
-                    own = owners[first : last + 1] == record
-                    vectors = rows.reshape(count, self._dim)[own]
-                    parts.setdefault(record, []).append(vectors.astype(np.float32, copy=False))
+                    start, stop = first // GROUP, last // GROUP + 1
+                    rows = self._read_groups(segment, blob, sums, start, stop)
+                    own = owners[start * GROUP : start * GROUP + len(rows)] == record
+                    vectors = rows[own].astype(np.float32, copy=False)
+                    parts.setdefault(record, []).append(vectors)
         return {
             record: several[0] if len(several) == 1 else np.concatenate(several)
             for record, several in parts.items()
@@ -323,13 +462,14 @@ class Segments:
             "ORDER BY key LIMIT ?",
             (self._collection, kind, limit),
         )
-        self._db.executemany(
-            "INSERT OR REPLACE INTO codes (segment, kind, codes) VALUES (?, ?, ?)",
-            (
-                (segment, kind, quantize(self._read(segment), kind).to_bytes())
-                for (segment,) in rows
-            ),
-        )
+        for (segment,) in rows:
+            vectors = self._as_matrix(self._whole(segment)[2])
+            codes = quantize(vectors, kind).to_bytes()
+            self._db.execute(
+                "INSERT OR REPLACE INTO codes (segment, kind, codes) VALUES (?, ?, ?)",
+                (segment, kind, codes),
+            )
+            checks.put(self._db, "codes", segment, [digest(codes, segment)])
         return len(rows)
 
     def remove_codes(self) -> None:
@@ -341,13 +481,10 @@ class Segments:
 
     def live(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """List the vectors that are not deleted: keys of their records, and places."""
-        rows = self._db.all(
-            "SELECT key, slots FROM segments WHERE collection = ? ORDER BY key",
-            (self._collection,),
-        )
-        owners = [np.frombuffer(blob, KEY) for _, blob in rows]
-        starts = [segment * SLOTS + np.arange(len(keys)) for (segment, _), keys in
-                  zip(rows, owners, strict=True)]  # fmt: skip
+        listed = self._listed()
+        owners = [np.frombuffer(segment.slots, KEY) for segment in listed]
+        starts = [segment.key * SLOTS + np.arange(len(keys)) for segment, keys in
+                  zip(listed, owners, strict=True)]  # fmt: skip
         none = np.empty(0, np.int64)
         keys, places = np.concatenate([none, *owners]), np.concatenate([none, *starts])
         return keys[keys > 0], places[keys > 0]
@@ -355,39 +492,53 @@ class Segments:
     def hashes(self) -> NDArray[np.uint64]:
         """64 bits of the hash of every vector's record, in the order stored, shape (n,)."""
         rows = self._db.all(
-            "SELECT slots, hashes FROM segments WHERE collection = ? ORDER BY key",
+            "SELECT s.key, s.slots, s.hashes, c.sums FROM segments AS s LEFT JOIN checks AS c "
+            "ON c.part = 'segments' AND c.key = s.key WHERE s.collection = ? ORDER BY s.key",
             (self._collection,),
         )
-        live = [np.frombuffer(h, PREFIX)[np.frombuffer(slots, KEY) > 0] for slots, h in rows]
-        return np.concatenate([np.empty(0, np.uint64), *live])
+        live = [np.empty(0, np.uint64)]
+        for key, slots, hashes, sums in rows:
+            every = np.frombuffer(sums or b"", SUM)[:2]
+            if every.tolist() != [digest(slots, key), digest(hashes, key)]:
+                raise self._damaged(key)
+            live.append(np.frombuffer(hashes, PREFIX)[np.frombuffer(slots, KEY) > 0])
+        return np.concatenate(live)
 
     def count(self) -> int:
         """How many vectors there are, those deleted but not yet compacted among them."""
         counted = "SELECT coalesce(sum(count), 0) FROM segments WHERE collection = ?"
         return int(self._db.value(counted, (self._collection,)))
 
-    def read(self, places: Iterable[Place]) -> dict[Place, NDArray[np.float32]]:
-        """Read single vectors, each of shape (dim,)."""
-        found: dict[Place, NDArray[np.float32]] = {}
-        width = self._dim * self._dtype.itemsize
-        for segment, group in groupby(sorted(places), key=lambda place: place[0]):
-            with self._db.blob("segments", "vectors", segment) as blob:
-                for place in group:
-                    blob.seek(place[1] * width)
-                    vector = np.frombuffer(blob.read(width), self._dtype)
-                    found[place] = vector.astype(np.float32, copy=False)
-        return found
+    def read(self, owners: Mapping[Place, int]) -> dict[Place, NDArray[np.float32]]:
+        """Read single vectors, each of shape (dim,), given the record that each belongs to."""
+        places = np.array([segment * SLOTS + slot for segment, slot in owners], np.int64)
+        vectors = self.gather(places, np.fromiter(owners.values(), np.int64, len(places)))
+        return dict(zip(owners, vectors, strict=True))
 
     def remove(self, places: Iterable[Place]) -> None:
         """Mark vectors as deleted, in place. Call inside a transaction."""
         for segment, group in groupby(sorted(places), key=lambda place: place[0]):
             with self._db.blob("segments", "slots", segment, readonly=False) as blob:
-                slots = np.frombuffer(blob.read(), KEY).copy()
+                before, sums = blob.read(), self._sums("segments", segment)
+                if digest(before, segment) not in sums[:1]:
+                    raise self._damaged(segment)
+                slots = np.frombuffer(before, KEY).copy()
                 slots[[slot for _, slot in group]] = 0
+                after = slots.tobytes()
                 blob.seek(0)
-                blob.write(slots.tobytes())
-            if not slots.any():
+                blob.write(after)
+            if slots.any():
+                of_slots = digest(after, segment)
+                checks.put(self._db, "segments", segment, [of_slots, *sums[1:].tolist()])
+                self._recount(segment, before, after)
+            else:
                 self._db.execute("DELETE FROM segments WHERE key = ?", (segment,))
+                self._recount(segment, before, None)
+
+    def clear(self) -> None:
+        """Delete all vectors. Call inside a transaction."""
+        self._db.execute("DELETE FROM segments WHERE collection = ?", (self._collection,))
+        checks.put(self._db, _OF, self._collection, checks.segments_sum([]))
 
     def compact(self) -> list[tuple[int, Place, Place]]:
         """Rewrite the segments that hold deleted vectors. Call inside a transaction.
@@ -404,21 +555,22 @@ class Segments:
         moved: list[tuple[int, Place, Place]] = []
         for (segment,) in segments:
             # Read one by one: a segment still to come may have been filled up meanwhile.
-            row = self._db.one("SELECT slots, hashes FROM segments WHERE key = ?", (segment,))
-            keys, hashes = np.frombuffer(row[0], KEY), np.frombuffer(row[1], PREFIX)
-            live = keys > 0
-            if live.all():
+            (slots,) = self._db.one("SELECT slots FROM segments WHERE key = ?", (segment,))
+            if np.frombuffer(slots, KEY).all():
                 continue
-            vectors = self._read(segment)[live]
+            slots, *rest = self._whole(segment)
+            keys, hashes = np.frombuffer(slots, KEY), np.frombuffer(rest[0], PREFIX)
+            live = keys > 0
+            vectors = self._as_matrix(rest[1])[live]
             self._db.execute("DELETE FROM segments WHERE key = ?", (segment,))
+            self._recount(segment, slots, None)
             before = [(segment, slot) for slot in np.flatnonzero(live).tolist()]
             after = self.append(keys[live], hashes[live], vectors)
             moved += zip(keys[live].tolist(), before, after, strict=True)
         return moved
 
-    def _read(self, segment: int) -> NDArray[np.floating]:
-        with self._db.blob("segments", "vectors", segment) as blob:
-            return np.frombuffer(blob.read(), self._dtype).reshape(-1, self._dim)
+    def _as_matrix(self, vectors: bytes) -> NDArray[np.floating]:
+        return np.frombuffer(vectors, self._dtype).reshape(-1, self._dim)
 
 
 class _Pool:

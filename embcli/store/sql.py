@@ -205,7 +205,7 @@ class _Vectors:
         if self._chunking is not None:
             places = self._db.all("SELECT segment, slot FROM chunks WHERE record = ?", (key,))
         wanted = np.array([segment * SLOTS + slot for segment, slot in places], np.int64)
-        vectors = self._segments.gather(wanted)
+        vectors = self._segments.gather(wanted, np.full(len(wanted), key))
         mean: NDArray[np.float64] = vectors.mean(axis=0, dtype=np.float64)
         return mean.astype(_VECTOR).tobytes()
 

@@ -3,7 +3,7 @@
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,16 +18,17 @@ import embcli
 from embcli.config import DEFAULT_COLLECTION
 from embcli.encoders.recipe import Recipe
 from embcli.errors import StoreError, UsageError
-from embcli.store import filters, text_index
+from embcli.store import checks, filters, text_index
 from embcli.store.chunks import TOKENS
 from embcli.store.coding import Coding
 from embcli.store.collection import Collection
 from embcli.store.database import Database
-from embcli.store.maps import Maps, drop_unused_spaces
+from embcli.store.maps import Maps, add_space, drop_unused_spaces
 from embcli.store.seen import SeenIds
 from embcli.store.segments import DTYPES
 
 if TYPE_CHECKING:
+    from embcli.store.inspection import Advance, Damage
     from embcli.store.sql import Query
 
 # Of vectors of queries the newest are kept: at 1,024 components these take 40 MB.
@@ -248,23 +249,23 @@ class Store:
             raise UsageError(f"no dtype {dtype!r} (there are: {', '.join(DTYPES)})")
         _check_name(name)
         with self._db.transaction():
-            self._db.execute(
+            updated = self._db.execute(
                 "UPDATE spaces SET model = ?, recipe = ? WHERE hash = ? AND recipe != ?",
                 (recipe.model, recipe.json, recipe.hash, recipe.json),
             )
+            if updated.rowcount:
+                self._seal_space(recipe.hash)
             found = self._find(name)
             if found is None:
-                now = _now()
-                self._db.execute(
-                    "INSERT INTO spaces (hash, model, dim, recipe, created) "
-                    "VALUES (?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
-                    (recipe.hash, recipe.model, recipe.dim, recipe.json, now),
-                )
-                self._db.execute(
+                space = add_space(self._db, recipe)
+                created = self._db.execute(
                     "INSERT INTO collections (name, space, dtype, chunking, created) "
-                    "SELECT ?, key, ?, ?, ? FROM spaces WHERE hash = ?",
-                    (name, dtype or "float32", chunking, now, recipe.hash),
+                    "VALUES (?, ?, ?, ?, ?)",
+                    (name, space, dtype or "float32", chunking, _now()),
                 )
+                assert created.lastrowid is not None
+                checks.seal(self._db, "collections", created.lastrowid)
+                checks.put(self._db, "segments of", created.lastrowid, checks.segments_sum([]))
                 found = self._find(name)
                 assert found is not None
             if found.recipe.hash != recipe.hash:
@@ -299,6 +300,8 @@ class Store:
             if self._find(new) is not None:
                 raise UsageError(f"there is a collection {new!r} already")
             self._db.execute("UPDATE collections SET name = ? WHERE name = ?", (new, old))
+            key = self._db.value("SELECT key FROM collections WHERE name = ?", (new,))
+            checks.seal(self._db, "collections", key)
 
     def remove_collection(self, name: str) -> int:
         """Delete a collection with its records; return how many they were."""
@@ -317,6 +320,8 @@ class Store:
         if row is None:
             return None
         key, space, recipe, dtype, chunking, coding, calibration = row
+        checks.checked_row(self._db, "collections", key)
+        checks.checked_row(self._db, "spaces", space)
         return Collection(
             self._db,
             key,
@@ -347,11 +352,18 @@ class Store:
 
         A space that is not in the store is passed over.
         """
-        self._db.execute(
-            "UPDATE spaces SET light = coalesce(?, light), files = coalesce(?, files) "
-            "WHERE hash = ?",
-            (light, None if files is None else json.dumps(files), recipe_hash),
-        )
+        with self._db.transaction():
+            self._db.execute(
+                "UPDATE spaces SET light = coalesce(?, light), files = coalesce(?, files) "
+                "WHERE hash = ?",
+                (light, None if files is None else json.dumps(files), recipe_hash),
+            )
+            self._seal_space(recipe_hash)
+
+    def _seal_space(self, recipe_hash: str) -> None:
+        key = self._db.value("SELECT key FROM spaces WHERE hash = ?", (recipe_hash,))
+        if key is not None:
+            checks.seal(self._db, "spaces", key)
 
     def cached_queries(
         self, recipe_hash: str, hashes: Sequence[str]
@@ -369,14 +381,15 @@ class Store:
         vectors : dict from hash to float32 array, shape (dim,)
         """
         rows = self._db.all_in(
-            "SELECT hash, vector FROM queries "
+            "SELECT hash, vector, sum FROM queries "
             "WHERE space = (SELECT key FROM spaces WHERE hash = ?) AND hash IN ({})",
             (recipe_hash,),
             hashes,
         )
         return {
             hash: np.frombuffer(blob, _QUERY_DTYPE).astype(np.float32, copy=False)
-            for hash, blob in rows
+            for hash, blob, sum in rows
+            if checks.query_sum(hash, blob) == sum  # else it is encoded again
         }
 
     def cache_queries(self, recipe_hash: str, vectors: Mapping[str, NDArray[np.floating]]) -> None:
@@ -391,11 +404,12 @@ class Store:
         """
         with self._db.transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO queries (space, hash, vector) "
-                "SELECT key, ?, ? FROM spaces WHERE hash = ?",
+                "INSERT OR REPLACE INTO queries (space, hash, vector, sum) "
+                "SELECT key, ?, ?, ? FROM spaces WHERE hash = ?",
                 (
-                    (hash, np.ascontiguousarray(vector, _QUERY_DTYPE).tobytes(), recipe_hash)
+                    (hash, blob, checks.query_sum(hash, blob), recipe_hash)
                     for hash, vector in vectors.items()
+                    for blob in [np.ascontiguousarray(vector, _QUERY_DTYPE).tobytes()]
                 ),
             )
             # What is replaced gets a new key, above all others.
@@ -508,6 +522,35 @@ class Store:
             collection.compact()
             collection.update_codes()
         self._db.execute("VACUUM")
+
+    def inspect(self, advance: "Advance" = lambda done, total: None) -> "Damage":
+        """Compare everything with its checksums; see `embcli.store.inspection.inspect`."""
+        from embcli.store.inspection import inspect
+
+        return inspect(self._db, advance)
+
+    def names_of_collections(self) -> dict[int, str]:
+        """Names of collections by the keys that `inspect` gives."""
+        return dict(self._db.all("SELECT key, name FROM collections"))
+
+    def is_whole(self, name: str) -> bool:
+        """Whether what is kept of a collection itself and of its space is what was written."""
+        try:
+            return self._find(name) is not None
+        except checks.DamageError:
+            return False
+
+    def ids_of(self, keys: Iterable[int]) -> list[str]:
+        """Ids of records by the keys that `inspect` gives, as far as they can be read."""
+        return [
+            str(id)
+            for (id,) in self._db.all_in("SELECT id FROM records WHERE key IN ({})", (), keys)
+        ]
+
+    @property
+    def database(self) -> Database:
+        """The file, for what repairs it."""
+        return self._db
 
     def backup(
         self, path: Path, advance: Callable[[int, int], None] = lambda done, total: None

@@ -274,13 +274,16 @@ def test_an_older_store_is_upgraded_before_it_is_drawn(run, stored, home):
 
     shutil.copy("embcli.db", "old.db")
     with sqlite3.connect("old.db") as db:
-        for table in ("clusterings", "clusters", "assignments", "layouts", "points", "graphs"):
+        later = ("clusterings", "clusters", "assignments", "layouts", "points", "graphs", "checks")
+        for table in later:
             db.execute(f"DROP TABLE {table}")
         for (name,) in db.execute(
             "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         ).fetchall():
             if not name.startswith("codes"):
                 db.execute(f"DROP TRIGGER {name}")
+        for table in ("records", "queries"):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN sum")
         db.execute("PRAGMA user_version = 6")
     db.close()
     assert run("plot", "-M", "pca", "-d", "old.db").code == 0

@@ -11,6 +11,7 @@ from embcli.errors import InputError, StoreError, UsageError
 from embcli.pipelines.ranking import Feedback, Ranking
 from embcli.pipelines.relevance import Judge, Profile, calibrate
 from embcli.pipelines.search import nearest
+from embcli.store import checks
 
 RELEVANT = Ranking(relevant=True)
 
@@ -97,6 +98,7 @@ def test_a_store_that_cannot_be_written_is_searched_all_the_same(encoded):
     before = [hit.id for hit in search("moon", ranking=RELEVANT)[0]]
     with Store("embcli.db") as store:
         store._db.execute("UPDATE collections SET calibration = NULL")
+        checks.seal_all(store._db.connection)
         with store._db.transaction():  # nobody else can write meanwhile
             assert [hit.id for hit in search("moon", ranking=RELEVANT)[0]] == before
     assert profile() is None

@@ -9,6 +9,7 @@ from embcli import Recipe, Record, Store, encode, load_encoder, search
 from embcli.errors import InputError, ModelError, NothingFoundError, StoreError, UsageError
 from embcli.pipelines.queries import QueryOptions
 from embcli.pipelines.search import nearest, read_queries
+from embcli.store import checks
 
 
 @pytest.fixture
@@ -99,6 +100,7 @@ def test_a_model_that_changed_is_not_used(encoded):
         settings = {**store.collection("default").recipe.settings, "weights": "sha256:old"}
         recipe = Recipe(settings)
         store._db.execute("UPDATE spaces SET hash = ?, recipe = ?", (recipe.hash, recipe.json))
+        checks.seal_all(store._db.connection)
     with pytest.raises(ModelError, match="weights: sha256:old → sha256:"):
         search("x")
     assert ids(search(like="bond", k=1)[0]) == ["bank"]

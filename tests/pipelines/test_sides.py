@@ -4,6 +4,7 @@ import pytest
 from embcli import Recipe, Record, Store
 from embcli.errors import InputError, UsageError
 from embcli.pipelines.sides import open_sides, pair_up
+from embcli.store import checks
 
 
 def fill(name, records, dim=3, **settings):
@@ -73,9 +74,10 @@ def test_collections_that_cannot_be_aligned(two, home):
         store.create_collection("empty", recipe)
         bad = store.create_collection("bad", Recipe({**recipe.settings, "model": "n"}))
         bad.add([Record("fine", "a"), Record("broken", "b")], np.ones((2, 3), np.float32))
-        # The store takes no such vector in; a file may have been damaged.
+        # The store takes no such vector in; another program may have.
         stored = np.array([[1, 2, 3], [1, np.inf, 3]], "<f4").tobytes()
         store._db.execute("UPDATE segments SET vectors = ?", (stored,))
+        checks.seal_all(store._db.connection)
     with pytest.raises(InputError, match="'empty' is empty"):
         paired("ids", "empty")
     with pytest.raises(InputError, match=r"'bad': 1 vector with components .* that of 'broken'"):

@@ -61,7 +61,7 @@ def check_against_dictionary(home, steps, few):
         texts = {sought[hash] for hash in found}
         assert texts <= set(stored.values())
         if not few:
-            vectors = collection._segments.read(place for _, place in found.values())
+            vectors = collection._segments.read({place: key for key, place in found.values()})
             for hash, (_, place) in found.items():
                 assert vectors[place].tolist() == [sought[hash]]
             if action != "add":

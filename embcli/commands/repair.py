@@ -1,0 +1,47 @@
+"""`embcli repair`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embcli.options import DB, Db, Quiet
+from embcli.output import Output
+
+PANEL = "Keep"
+ORDER = 34
+EXAMPLE = "embcli repair"
+
+
+def command(
+    new: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Leave the store as it is, and repair a copy."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    db: Db = DB,
+    quiet: Quiet = False,
+) -> None:
+    """Put a damaged store in order: encode again what is lost.
+
+    Vectors that are lost are made again from the texts in the store, codes and indexes from what
+    they follow from. Records that are damaged themselves, or whose vectors no model here makes,
+    go to a file beside the store, which `encode` reads. If the file's structure is damaged, so
+    that not all of it can be read, `--out` copies what can be.
+    """
+    from embcli.pipelines.encode import Listeners
+    from embcli.pipelines.repair import repair
+
+    output = Output(quiet=quiet)
+    with output.progress("records") as advance:
+        report = repair(db, new, force=force, listeners=Listeners(output.note, progress=advance))
+    for note in report.notes:
+        output.note(note)
+    if report.file is not None:
+        output.note(f"records taken out: {report.file}; when looked at: embcli encode FILE")
+    output.summary(
+        f"{new or db}: encoded again {report.encoded:,}, set aside {report.set_aside:,}; "
+        "it is sound now"
+    )

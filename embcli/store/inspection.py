@@ -1,0 +1,337 @@
+"""Compare everything in a store with its checksums, and find what is lost."""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embcli.errors import StoreError
+from embcli.store import checks
+from embcli.store.checks import GROUP, SUM, digest
+from embcli.store.database import Database
+from embcli.store.segments import DTYPES, KEY
+from embcli.store.text_index import missing
+
+Advance = Callable[[int, int], None]
+
+_RECORDS_AT_ONCE = 5000
+_MOST_MESSAGES = 100
+_OF_INDEXES = ("missing from index", "wrong # of entries in index", "non-unique entry in index")
+_RECORDS = (
+    "SELECT key, collection, id, hash, source, meta, text, sum FROM records "
+    "WHERE key > ? ORDER BY key LIMIT ?"
+)
+
+
+@dataclass
+class Damage:
+    """What of a store is not what was written.
+
+    Attributes
+    ----------
+    structure : list of str
+        What SQLite says of the file; when there is anything, the rest may not be complete.
+    rows : dict from table to list of int
+        Keys of rows of small tables.
+    segments : dict from collection to list of int
+        Segments some of whose slots, hashes or vectors differ.
+    unequal : list of int
+        Collections whose segments are not those that were written, or hold vectors of no record.
+    codes : list of int
+        Segments whose codes differ.
+    records : dict from collection to list of int
+        Records that differ.
+    vectors : dict from collection to list of int
+        Records whose vectors are lost or are not where they should be.
+    texts : str or None
+        What is wrong with the full-text index.
+    unchecked : list of str
+        What could not be looked at, and why.
+    checked : dict from str to int
+        How much was looked at: bytes, rows, records, segments, vectors, codes.
+    """
+
+    structure: list[str] = field(default_factory=list)
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    segments: dict[int, list[int]] = field(default_factory=dict)
+    unequal: list[int] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    records: dict[int, list[int]] = field(default_factory=dict)
+    vectors: dict[int, list[int]] = field(default_factory=dict)
+    texts: str | None = None
+    unchecked: list[str] = field(default_factory=list)
+    checked: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def only_indexes(self) -> bool:
+        """Whether all that SQLite finds wrong are its indexes, which can be made again."""
+        return all(any(known in each for known in _OF_INDEXES) for each in self.structure)
+
+    def __bool__(self) -> bool:
+        parts = (self.structure, self.rows, self.segments, self.unequal, self.codes, self.records)
+        return any((*parts, self.vectors, self.texts))
+
+
+class Remains(NamedTuple):
+    """What is left of a segment.
+
+    Attributes
+    ----------
+    key : int
+    slots : int64 array, shape (count,), or None
+        None if they are not what was stored.
+    hashes : bool
+        Whether its hashes are what was stored.
+    whole : bool array, shape (count,)
+        Which of its vectors are.
+    """
+
+    key: int
+    slots: NDArray[np.int64] | None
+    hashes: bool
+    whole: NDArray[np.bool_]
+
+    @property
+    def sound(self) -> bool:
+        """Whether all is what was stored."""
+        return self.slots is not None and self.hashes and bool(self.whole.all())
+
+
+def remains(db: Database, collection: int, width: int) -> Iterator[Remains]:
+    """Find out what is left of each segment of a collection whose vectors have `width` bytes."""
+    # Not by the index on collections, which may be what is damaged.
+    listed = "SELECT key FROM segments WHERE +collection = ? ORDER BY key"
+    for (key,) in db.all(listed, (collection,)):
+        slots, hashes, vectors, sums = db.one(
+            "SELECT slots, hashes, vectors, (SELECT sums FROM checks WHERE part = 'segments' "
+            "AND checks.key = segments.key) FROM segments WHERE key = ?",
+            (key,),
+        )
+        expected: list[int | None] = [*np.frombuffer(sums or b"", SUM).tolist(), None, None]
+        of_slots, of_hashes, *of_groups = expected
+        count = len(vectors) // width
+        same = np.zeros(-(-count // GROUP), np.bool_)
+        for group, found in enumerate(checks.group_sums(vectors, width)[: len(same)]):
+            same[group] = group < len(of_groups) and found == of_groups[group]
+        fits = len(slots) == len(hashes) == count * KEY.itemsize
+        yield Remains(
+            key,
+            np.frombuffer(slots, KEY) if fits and digest(slots, key) == of_slots else None,
+            fits and digest(hashes, key) == of_hashes,
+            np.repeat(same, GROUP)[:count],
+        )
+
+
+def inspect(db: Database, advance: Advance = lambda done, total: None) -> Damage:
+    """Look at everything in a store.
+
+    Parameters
+    ----------
+    db : Database
+    advance : callable
+        Told how many records and vectors were looked at, and how many there are.
+
+    Returns
+    -------
+    damage : Damage
+        False if there is none.
+    """
+    inspection = _Inspection(db, advance)
+    for part in (
+        inspection.structure,
+        inspection.rows,
+        inspection.records,
+        inspection.vectors,
+        inspection.codes,
+        inspection.texts,
+    ):
+        try:
+            part()
+        except StoreError as error:
+            # What SQLite cannot read has no rows to be named.
+            if error.message not in inspection.damage.structure:
+                inspection.damage.structure.append(error.message)
+    return inspection.damage
+
+
+class _Inspection:
+    def __init__(self, db: Database, advance: Advance) -> None:
+        self.damage = Damage()
+        self._db = db
+        self._advance = advance
+        self._done = self._total = 0
+
+    def _looked_at(self, part: str, count: int) -> None:
+        self.damage.checked[part] = self.damage.checked.get(part, 0) + count
+        if part in ("records", "vectors"):
+            self._done += count
+            self._advance(self._done, self._total)
+
+    def structure(self) -> None:
+        self._looked_at("bytes", self._db.path.stat().st_size)
+        for (text,) in self._db.all(f"PRAGMA integrity_check({_MOST_MESSAGES})"):
+            if text != "ok":
+                self.damage.structure += text.split("\n")
+
+    def rows(self) -> None:
+        self._total = self._db.value("SELECT count(*) FROM records")
+        self._total += self._db.value("SELECT coalesce(sum(count), 0) FROM segments")
+        for table in checks.ROWS:
+            for (key,) in self._db.all(f"SELECT key FROM {table}"):
+                self._looked_at("rows", 1)
+                try:
+                    checks.checked_row(self._db, table, key)
+                except checks.DamageError:
+                    self.damage.rows.setdefault(table, []).append(key)
+
+    def records(self) -> None:
+        last = 0
+        while rows := self._db.all(_RECORDS, (last, _RECORDS_AT_ONCE)):
+            for *content, sum in rows:
+                if not is_record(content) or checks.record_sum(*content) != sum:
+                    self.damage.records.setdefault(content[1], []).append(content[0])
+            last = rows[-1][0]
+            self._looked_at("records", len(rows))
+
+    def vectors(self) -> None:
+        collections = self._db.all(
+            "SELECT c.key, s.dim, c.dtype, c.chunking FROM collections AS c "
+            "JOIN spaces AS s ON s.key = c.space"
+        )
+        for key, dim, dtype, chunking in collections:
+            if dtype in DTYPES and isinstance(dim, int) and dim > 0:
+                self._vectors_of(key, dim * DTYPES[dtype].itemsize, chunking is not None)
+
+    def _vectors_of(self, collection: int, width: int, chunked: bool) -> None:
+        found, sums = [], []
+        for segment in remains(self._db, collection, width):
+            self._looked_at("segments", 1)
+            self._looked_at("vectors", len(segment.whole))
+            if not segment.sound:
+                self.damage.segments.setdefault(collection, []).append(segment.key)
+            if segment.slots is not None:
+                sums.append(digest(segment.slots.tobytes(), segment.key))
+            found.append(segment)
+        places = Places(found)
+        lost, claimed = lost_vectors(self._db, collection, chunked, places)
+        if lost:
+            self.damage.vectors[collection] = lost
+        strays = (places.owners > 0) & ~claimed
+        kept = checks.get(self._db, "segments of", [collection]).get(collection)
+        equal = kept is not None and kept.tolist() == checks.segments_sum(sums)
+        if strays.any() or not equal:
+            self.damage.unequal.append(collection)
+
+    def codes(self) -> None:
+        for (key,) in self._db.all("SELECT segment FROM codes"):
+            codes, sums = self._db.one(
+                "SELECT codes, (SELECT sums FROM checks WHERE part = 'codes' AND key = segment) "
+                "FROM codes WHERE segment = ?",
+                (key,),
+            )
+            self._looked_at("codes", 1)
+            if np.frombuffer(sums or b"", SUM).tolist() != [digest(codes, key)]:
+                self.damage.codes.append(key)
+
+    def texts(self) -> None:
+        """Let FTS5 compare the full-text index with the texts, which takes the right to write."""
+        if self.damage.records:
+            self.damage.unchecked.append("the full-text index, because texts are damaged")
+            return
+        # While records are waiting to be indexed, the two differ without damage.
+        level = 0 if missing(self._db) else 1
+        uri = f"{self._db.path.resolve().as_uri()}?mode=rw"
+        try:
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                other.execute(
+                    "INSERT INTO records_fts (records_fts, rank) VALUES ('integrity-check', ?)",
+                    (level,),
+                )
+                other.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+                self.damage.texts = str(error)
+            else:
+                self.damage.unchecked.append(f"the full-text index ({error})")
+
+
+class Places:
+    """The slots of all segments of a collection, one after the other.
+
+    Parameters
+    ----------
+    found : list of Remains
+
+    Attributes
+    ----------
+    owners : int64 array, shape (n,)
+        The record that each slot names: 0 if none, -1 if that cannot be known.
+    whole : bool array, shape (n,)
+        Whether its vector is what was stored.
+    """
+
+    def __init__(self, found: list[Remains]) -> None:
+        self._segments = np.array([segment.key for segment in found], np.int64)
+        counts = [len(segment.whole) for segment in found]
+        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.owners = np.full(self._starts[-1], -1)
+        for segment, start in zip(found, self._starts.tolist(), strict=False):
+            if segment.slots is not None:
+                self.owners[start : start + len(segment.whole)] = segment.slots
+        self.whole = np.concatenate([np.empty(0, np.bool_), *(each.whole for each in found)])
+
+    def find(self, segments: NDArray[np.int64], slots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Index places into `owners` and `whole`: -1 where there is no such place."""
+        if not len(self._segments):
+            return np.full(len(segments), -1)
+        at = np.searchsorted(self._segments, segments).clip(max=len(self._segments) - 1)
+        inside = (self._segments[at] == segments) & (slots >= 0)
+        inside &= slots < np.diff(self._starts)[at]
+        return np.where(inside, self._starts[at] + slots, -1)
+
+
+def lost_vectors(
+    db: Database, collection: int, chunked: bool, places: Places
+) -> tuple[list[int], NDArray[np.bool_]]:
+    """Find the records of a collection that have lost vectors.
+
+    Returns
+    -------
+    lost : list of int
+        Their keys.
+    claimed : bool array, shape (n,)
+        Which slots of `places` hold a vector of a record that says so, too.
+    """
+    rows = db.all("SELECT key, segment, slot FROM records WHERE +collection = ?", (collection,))
+    keys, *place = np.array(rows, np.int64).reshape(-1, 3).T
+    if chunked:
+        rows = db.all(
+            "SELECT record, segment, slot FROM chunks WHERE record IN "
+            "(SELECT key FROM records WHERE +collection = ?)",
+            (collection,),
+        )
+        holders, *place = np.array(rows, np.int64).reshape(-1, 3).T
+    else:
+        holders = keys
+    at = places.find(*place)
+    own = at >= 0
+    owners = places.owners[at[own]]
+    own[own] = (owners == holders[own]) | (owners < 0)
+    fine = own.copy()
+    fine[own] = places.whole[at[own]]
+    claimed = np.zeros(len(places.owners), np.bool_)
+    claimed[at[own]] = True
+    lost = np.union1d(holders[~fine], np.setdiff1d(keys, holders))
+    return lost.tolist(), claimed
+
+
+def is_record(content: Sequence[object]) -> bool:
+    """Whether values have the types that a record's have."""
+    return all(isinstance(value, int) for value in content[:2]) and all(
+        isinstance(value, str) for value in content[2:]
+    )

@@ -1,0 +1,293 @@
+"""`check` and `repair`: what is damaged is found, never answered from, and made again."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embcli import Store
+from embcli.cli import main
+from tests.conftest import ROOT, store_words
+
+PAGE = 16384
+QUERY = ("search", "vaccine against smallpox", "-k", "5")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A store with plain, chunked, multi-vector and imported vectors, codes and encodings."""
+    folder = tmp_path_factory.mktemp("sound")
+    path, few = folder / "sound.db", folder / "few.jsonl"
+    corpus = ROOT / "examples" / "corpus.jsonl"
+    few.write_text("".join(corpus.read_text().splitlines(keepends=True)[:20]))
+    for words in (
+        ["encode", corpus],
+        ["encode", few, "-c", "chunks", "--chunk", "tokens=20"],
+        ["encode", few, "-c", "tokens", "--pooling", "none"],
+        ["compress", "--kind", "int8"],
+        ["compress", "-c", "tokens", "--kind", "bits2"],
+    ):
+        assert main([*map(str, words), "-q", "-d", str(path)]) == 0
+    store_words(path, "words", list("abc"), np.eye(3, dtype=np.float32))
+    return path
+
+
+@pytest.fixture
+def store(sound, home):
+    shutil.copy(sound, home / "embcli.db")
+    return home / "embcli.db"
+
+
+def change(sql, *parameters):
+    with closing(sqlite3.connect("embcli.db", isolation_level=None)) as db:
+        assert db.execute(sql, parameters).rowcount > 0
+
+
+def flip(table, column, row, byte):
+    """Turn one bit over within a blob, as a disk would: no trigger sees it."""
+    with (
+        closing(sqlite3.connect("embcli.db", isolation_level=None)) as db,
+        db.blobopen(table, column, row) as blob,
+    ):
+        blob[byte % len(blob)] ^= 4
+
+
+def segment_of(collection):
+    with closing(sqlite3.connect("embcli.db")) as db:
+        sql = "SELECT min(segments.key) FROM segments JOIN collections AS c ON c.key = collection"
+        return db.execute(f"{sql} WHERE c.name = ?", (collection,)).fetchone()[0]
+
+
+def shown(record):
+    return record.id, record.text, record.meta_json, record.source
+
+
+def contents(path="embcli.db"):
+    """Records of every collection by id, and their vectors in this order."""
+    with Store(path, readonly=True) as store:
+        found = {}
+        for info in store.collections():
+            collection = store.collection(info.name)
+            records = sorted(map(shown, collection.records()))
+            found[info.name] = records, collection.vectors([id for id, *_ in records])
+        return found
+
+
+def set_aside(path):
+    file = Path(f"{path}.lost.jsonl")
+    return list(map(json.loads, file.read_text().splitlines())) if file.exists() else []
+
+
+def damaged(result):
+    return {row["part"]: row["damaged"] for row in result.rows if row["damaged"]}
+
+
+def test_a_sound_store(run, store):
+    result = run("check")
+    assert (result.code, damaged(result)) == (0, {})
+    assert {row["part"]: row["checked"] > 0 for row in result.rows} == dict.fromkeys(
+        ["structure", "rows", "records", "segments", "codes", "text index"], True
+    )
+    before = store.read_bytes()
+    result = run("repair")
+    assert (result.code, result.err) == (
+        0,
+        "embcli.db: encoded again 0, set aside 0; it is sound now\n",
+    )
+    assert store.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("collection", "query"),
+    [
+        ("default", QUERY),
+        ("default", ("search", "--like", "salk-polio-1955")),
+        ("default", ("export", "out.npz")),
+        ("chunks", (*QUERY, "-c", "chunks")),
+        ("tokens", (*QUERY, "-c", "tokens")),
+    ],
+)
+@pytest.mark.parametrize("column", ["vectors", "slots"])
+def test_vectors_that_were_changed_are_never_used(run, store, collection, query, column):
+    flip("segments", column, segment_of(collection), 100_001)
+    result = run(*query)
+    assert (result.code, result.out) == (5, "")
+    assert "is damaged: segment" in result.err
+    assert "try: embcli check --db embcli.db" in result.err
+    assert damaged(run("check")) == {"segments": 1}
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "query"),
+    [
+        ("codes", "codes", (*QUERY, "--coded")),
+        ("encodings", "codes", (*QUERY, "-c", "tokens", "--coded")),
+        ("encodings", "keys", (*QUERY, "-c", "tokens", "--coded")),
+    ],
+)
+def test_codes_that_were_changed_are_never_used(run, store, table, column, query):
+    before = run(*query).out
+    flip(table, column, 1, 9)
+    result = run(*query)
+    assert (result.code, result.out) == (5, "")
+    assert run("check").code == 5
+    assert run("repair").code == 0
+    assert run("check").code == 0
+    assert run(*query).out == before
+
+
+@pytest.mark.parametrize(
+    ("part", "sql"),
+    [
+        ("segments", "DELETE FROM segments WHERE key = 1"),
+        ("segments", "UPDATE segments SET collection = 2 WHERE key = 1"),
+        ("segments", "DELETE FROM checks WHERE part = 'segments' AND key = 1"),
+        ("rows", "UPDATE collections SET coding = NULL WHERE key = 1"),
+        ("rows", "UPDATE spaces SET recipe = replace(recipe, 'mean', 'meat') WHERE key = 1"),
+    ],
+)
+def test_rows_that_were_changed_are_never_used(run, store, part, sql):
+    change(sql)
+    result = run(*QUERY)
+    assert (result.code, result.out) == (5, "")
+    result = run("check")
+    assert result.code == 5
+    assert part in damaged(result)
+
+
+@pytest.mark.parametrize("field", ["text", "meta", "id", "source", "hash"])
+def test_a_record_that_was_changed_is_set_aside(run, store, field):
+    id = run(*QUERY, "-f", "ids").out.split()[0]
+    change(f"UPDATE records SET {field} = substr({field}, 2) WHERE id = ? AND collection = 1", id)
+    assert run(*QUERY).code == 5
+    result = run("check")
+    assert damaged(result) == {"records": 1}
+    result = run("repair")
+    assert result.code == 0, result.err
+    (lost,) = set_aside("embcli.db")
+    assert lost["lost"] == {
+        "collection": "default",
+        "source": lost["lost"]["source"],
+        "why": "it is not what was stored",
+    }
+    assert run("check").code == 0
+    left = run("search", "vaccine", "-k", "999", "-f", "ids").out.split()
+    assert len(left) == 323
+    assert id not in left
+    assert run("encode", "embcli.db.lost.jsonl", "-q").code == 0
+
+
+def test_lost_vectors_are_encoded_again(run, store, home):
+    """Whatever they were: one for a text, for its chunks, for its tokens."""
+    before = contents()
+    for collection in ("default", "chunks", "tokens"):
+        flip("segments", "vectors", segment_of(collection), 20_000)
+        flip("segments", "slots", segment_of(collection), 8)
+        flip("segments", "hashes", segment_of(collection), 8)
+    result = run("check")
+    assert damaged(result) == {"segments": 3}
+    (said,) = (row["details"] for row in result.rows if row["part"] == "segments")
+    assert (
+        "default: 16 records without vectors, 16 with whole texts (repair: encoded again)" in said
+    )
+    result = run("repair")
+    assert result.code == 0, result.err
+    assert "set aside 0" in result.err
+    assert run("check").code == 0
+    after = contents()
+    for name, (records, vectors) in before.items():
+        assert after[name][0] == records
+        np.testing.assert_allclose(after[name][1], vectors, atol=1e-6)
+    assert not (home / "embcli.db.lost.jsonl").exists()
+
+
+def test_what_no_model_makes_is_set_aside(run, store):
+    flip("segments", "vectors", segment_of("words"), 1)
+    result = run("check")
+    assert "words: 3 records without vectors, 3 with whole texts" in result.out
+    result = run("repair")
+    assert result.code == 0, result.err
+    assert "words: vectors cannot be made again" in result.err
+    assert {record["id"] for record in set_aside("embcli.db")} == {"a", "b", "c"}
+    assert run("check").code == 0
+
+
+def test_an_interrupted_repair_is_known_and_completed(run, store, monkeypatch):
+    from embcli.pipelines import repair
+
+    before = contents()
+    flip("segments", "vectors", segment_of("default"), 20_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(repair, "_encode_again", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run("repair").code == 130
+    assert run(*QUERY).code == 5  # never without the records that have no vectors
+    assert damaged(run("check")) == {"segments": 1}
+    assert run("repair").code == 0
+    assert run("check").code == 0
+    assert contents()["default"][0] == before["default"][0]
+
+
+def test_a_text_index_is_made_again(run, store):
+    lexical = ("search", "smallpox", "--mode", "lexical", "-f", "ids")
+    before = run(*lexical).out
+    change("UPDATE records_fts_data SET block = zeroblob(length(block)) WHERE id > 10")
+    assert damaged(run("check")) == {"text index": 1}
+    assert run("repair").code == 0
+    assert run("check").code == 0
+    assert run(*lexical).out == before
+
+
+def test_a_file_of_which_pages_are_lost_is_copied(run, store, home):
+    """Among the first forty pages are the roots of most tables; 5 is that of the records."""
+    content = store.read_bytes()
+    everything, refused = contents(), 0
+    for page in (1, 5, 7, 13, 24, 31, 37):
+        store.write_bytes(content[: page * PAGE] + bytes(PAGE) + content[(page + 1) * PAGE :])
+        assert run("check").code == 5, page
+        untouched = store.read_bytes()
+        result = run("repair", "--out", "new.db", "--force")
+        assert store.read_bytes() == untouched
+        assert "Traceback" not in result.err
+        if result.code:
+            refused += 1
+            continue
+        assert run("check", "-d", "new.db").code == 0, page
+        aside = set_aside("new.db")
+        for name, (records, _) in contents("new.db").items():
+            whole = everything[name][0]
+            assert {*records} <= {*whole}, page
+            assert page != 5 or records == whole
+            if len(records) + sum(r["lost"]["collection"] == name for r in aside) < len(whole):
+                assert "could not be read" in result.err, (page, name)
+        for path in home.glob("new.db*"):
+            path.unlink()
+    assert refused <= 1
+
+
+def test_a_file_that_was_cut_short_is_copied(run, store):
+    content = store.read_bytes()
+    store.write_bytes(content[: len(content) // 2])
+    for words in (QUERY, ["check"], ["repair"]):
+        result = run(*words)
+        assert (result.code, result.out, result.err.count("\n")) == (5, "", 1)
+    result = run("repair", "--out", "new.db")
+    assert result.code == 0, result.err
+    assert run("check", "-d", "new.db").code == 0
+    assert run(*QUERY, "-d", "new.db").code == 0
+
+
+def test_a_file_without_its_list_of_tables(run, store, home):
+    store.write_bytes(bytes(PAGE) + store.read_bytes()[PAGE:])
+    for words in (["check"], ["repair"], ["repair", "--out", "new.db"]):
+        result = run(*words)
+        assert result.code == 5
+        assert result.err.count("\n") == 1
+    assert not (home / "new.db").exists()
+
+
+def test_a_repair_needs_another_name_for_its_copy(run, store):
+    assert run("repair", "--out", "embcli.db", "--force").code == 2
