@@ -17,6 +17,7 @@ its interpreter, which runs those peers that have processes of their own.
 """
 
 import argparse
+import fcntl
 import json
 import os
 import shlex
@@ -74,6 +75,12 @@ def chosen(parser: argparse.ArgumentParser, runs: list[Run], names: list[str] | 
 
 def campaign(runs: list[Run], kept: Result, arguments: argparse.Namespace) -> None:
     arguments.cache.mkdir(parents=True, exist_ok=True)
+    lock = (arguments.cache / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        # Two campaigns would measure each other, and write the same files.
+        sys.exit(f"another campaign uses {arguments.cache}: give another --cache, or wait")
     machine = describe(arguments.peers_python)
     for run in runs:
         quick = arguments.quick and run.quick is not None
