@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measure import Cost, alternate, cold, ratio, require, table
+from measure import Cost, alternate, cold, figure, ratio, require, table
 
 K = 10
 BLOCK = 1024
@@ -48,6 +48,7 @@ def main() -> None:
             warm=False,
         )
         table(f"CSLS, {made}", costs, options.rows)
+        figure("peak MiB", costs["embcli"].peak)
         agreement()
     for peer in SIDES:
         if peer != "embcli" and peer in costs:
@@ -135,10 +136,13 @@ def agreement() -> None:
     import numpy as np
 
     ours = np.fromfile("embcli.bin", np.int64)
+    least = 1.0
     for peer in Path().glob("*.bin"):
         if peer.stem != "embcli":
             same = (np.fromfile(peer, np.int64) == ours).mean()
             print(f"the same match as {peer.stem}: {same:.4%}")
+            least = min(least, float(same))
+    figure("least share of the same matches", least)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from measure import alternate, cold, program, ratio, table
+from measure import alternate, cold, figure, program, ratio, table
 
 from embcli import Recipe, Record, Store
 from embcli.core.maps import Linear, Map, Transform, Unit
@@ -104,6 +104,7 @@ def main() -> None:
     ratio("align apply / without a map", whole, copy, "CPU <= 1.5")
     ratio("align apply / NumPy, which copies no records", whole, bare, "none")
     ratio("again / align apply", again, whole, "CPU <= .5")
+    figure("peak MiB", whole.peak)
 
 
 def store(folder: Path, count: int, dim: int) -> Path:

@@ -15,11 +15,11 @@ environment says; EVōC and UMAP compile in a warm-up that is not counted.
 
 import argparse
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from measure import Cost, alternate, inside, ratio, require, table
+from measure import Cost, alternate, figure, grid, inside, ratio, require, table
 from models import minilm
 
 from embcli import load_encoder
@@ -45,14 +45,19 @@ def main() -> None:
     parser.add_argument("--what", choices=["speed", "seeds", "methods", "k", "all"], default="all")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path("/tmp/embcli-clustering"))
+    parser.add_argument("--ways", nargs="+", help="of the methods, these only")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     require("sklearn", "scikit-learn")
     if arguments.what in ("speed", "all"):
         speed(arguments)
-    for part, run in (("seeds", seeds), ("methods", methods), ("k", numbers)):
-        if arguments.what in (part, "all"):
-            run(known(arguments.data, arguments.cache))
+    sets = {} if arguments.what == "speed" else known(arguments.data, arguments.cache)
+    if arguments.what in ("seeds", "all"):
+        seeds(sets)
+    if arguments.what in ("methods", "all"):
+        methods(sets, arguments.ways)
+    if arguments.what in ("k", "all"):
+        numbers(sets)
 
 
 def speed(arguments: argparse.Namespace) -> None:
@@ -86,6 +91,7 @@ def speed(arguments: argparse.Namespace) -> None:
     costs = alternate({name: lambda name=name: side(name) for name in ways}, arguments.runs)
     table(f"{len(vectors):,} x {vectors.shape[1]}, k = {CLUSTERS}", costs)
     sums = {name: squares(vectors, labels) for name, labels in found.items()}
+    figure("sum of squares, embcli / scikit-learn", sums["embcli"] / sums["scikit-learn"])
     for name, value in sums.items():
         print(f"{name}: sum of squares {value:,.1f}, {value / sums['scikit-learn']:.4f} of theirs")
     for name in ("scikit-learn", "FAISS"):
@@ -108,18 +114,38 @@ def seeds(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
         print(f"{name:24} {v:35} {ari}", flush=True)
 
 
-def methods(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    warm_up(next(iter(sets.values()))[0][:200])
+def methods(
+    sets: Mapping[str, tuple[np.ndarray, np.ndarray]], chosen: Sequence[str] | None
+) -> None:
+    some = next(iter(sets.values()))[0][:200]
+    by_umap(some)
+    if not chosen or "EVōC" in chosen:
+        evoc(some)
     head = "V", "ARI", "AMI", "accuracy", "noise", "clusters", "CPU s"
+    gains = []
     for name, (vectors, classes) in sets.items():
         print(f"\n{name:28} {' '.join(f'{column:>8}' for column in head)}")
+        rows: dict[str, list[str]] = {}
+        v: dict[str, float] = {}
         for way, run in ways(vectors, len(np.unique(classes))).items():
+            if chosen and way not in chosen:
+                continue
             made: list[Clusters] = []
             cost = inside(lambda run=run, made=made: made.append(run()))
             one = agreement(made[0].labels, classes)
             values = one.v_measure, one.ari, one.ami, one.accuracy, one.noise
             cells = " ".join(f"{value:8.3f}" for value in values)
             print(f"{way:28} {cells} {made[0].count:8} {cost.cpu:8.2f}", flush=True)
+            rows[way] = [*cells.split(), str(made[0].count), f"{cost.cpu:.2f}"]
+            v[way] = one.v_measure
+            figure(f"{name}, {way}, V", one.v_measure)
+            figure(f"{name}, {way}, ARI", one.ari)
+            figure(f"{name}, {way}, noise", one.noise)
+        grid(name, head, rows)
+        if "HDBSCAN, vectors" in v and "HDBSCAN, UMAP to 5" in v:
+            gains.append(v["HDBSCAN, UMAP to 5"] - v["HDBSCAN, vectors"])
+    if gains:
+        figure("least gain of HDBSCAN by UMAP, V", min(gains))
 
 
 def ways(vectors: np.ndarray, k: int) -> dict[str, Callable[[], Clusters]]:
@@ -158,11 +184,6 @@ def ways(vectors: np.ndarray, k: int) -> dict[str, Callable[[], Clusters]]:
     }
 
 
-def warm_up(vectors: np.ndarray) -> None:
-    evoc(vectors)
-    by_umap(vectors)
-
-
 def by_umap(vectors: np.ndarray) -> np.ndarray:
     found = without_own(among_themselves(vectors, NEIGHBOURS), np.arange(len(vectors)))
     return umap_layout(vectors, found, dim=5, min_dist=0.0)
@@ -175,6 +196,7 @@ def components(vectors: np.ndarray) -> np.ndarray:
 
 def numbers(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
     print(f"\n{'number of clusters by':24} silhouette  stability     BIC")
+    rows = {}
     for name, (vectors, _) in sets.items():
         chosen = (
             choose_k(vectors).k,
@@ -182,6 +204,10 @@ def numbers(sets: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
             choose_k(vectors, method="gmm", criterion="bic").k,
         )
         print(f"{name:24} {chosen[0]:10} {chosen[1]:10} {chosen[2]:7}", flush=True)
+        rows[name] = list(map(str, chosen))
+        for rule, k in zip(("silhouette", "stability", "BIC"), chosen, strict=True):
+            figure(f"{name}, k by {rule}", k)
+    grid("number of clusters by", ["silhouette", "stability", "BIC"], rows)
 
 
 def known(data: Path, cache: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -36,6 +36,7 @@ from typing import NamedTuple
 import models
 import numpy as np
 from corpora import BEIR
+from measure import figure, grid
 
 from embcli import Store, encode
 from embcli.core.alignment import METHODS, Pairs
@@ -156,18 +157,22 @@ def captions(folder: Path, ways: Sequence[Way], counts: Sequence[int]) -> None:
             print(f"{way}, {count:,} pairs: {triple(best[way, count][1], 'nn', CROSS)}",
                   file=sys.stderr)  # fmt: skip
     most = max(counts)
+    rows: dict[str, list[str]] = {}
     print(f"\n| multi30k, {most:,} pairs | options | by cosine | by CSLS |\n|---|---|---|---|")
     any_map = next(iter(best.values()))[1]
     for system in (OLD, NEW):
         name = system.replace("_to_", "→")
-        print(f"| {name} | | {triple(any_map, 'nn', system)} | {triple(any_map, 'csls', system)} |")
+        rows[name] = ["", triple(any_map, "nn", system), triple(any_map, "csls", system)]
+        print(f"| {name} | {' | '.join(rows[name])} |")
     for way in ways:
         if (way, most) in best:
             options, of_way = best[way, most]
             said = ", ".join(f"{name}={value}" for name, value in options.items()) or "defaults"
-            cells = (triple(of_way, rule, CROSS) for rule in ("nn", "csls"))
-            print(f"| {way} | {said} | {' | '.join(cells)} |")
+            rows[str(way)] = [said, *(triple(of_way, rule, CROSS) for rule in ("nn", "csls"))]
+            print(f"| {way} | {' | '.join(rows[str(way)])} |")
+    grid(f"multi30k, {most:,} pairs, R@1 / R@10 / mAP", ["options", "by cosine", "by CSLS"], rows)
     for name in ("Success@10", "AP"):
+        few: dict[str, list[str]] = {}
         print(f"\n| {name}, by cosine | {' | '.join(f'{count:,} pairs' for count in counts)} |")
         print(f"|---|{'---|' * len(counts)}")
         for way in ways:
@@ -176,6 +181,8 @@ def captions(folder: Path, ways: Sequence[Way], counts: Sequence[int]) -> None:
                 for count in counts
             ]
             print(f"| {way} | {' | '.join(cells)} |")
+            few[str(way)] = cells
+        grid(f"{name}, by cosine", [f"{count:,} pairs" for count in counts], few)
     verdict({way: best[way, most][1] for way in ways if (way, most) in best})
 
 
@@ -183,18 +190,20 @@ def verdict(found: Mapping[Way, Mapping[tuple[str, str], Figure]]) -> None:
     way = max(found, key=lambda way: found[way]["nn", "AP"].value(CROSS) or 0)
     print(f"\n{way} against old→old:")
     for rule, name in product(("nn", "csls"), ("Success@1", "Success@10", "AP")):
-        figure = found[way][rule, name]
-        gain = "none" if figure.update_gain is None else f"{figure.update_gain:.2f}"
+        of = found[way][rule, name]
+        gain = "none" if of.update_gain is None else f"{of.update_gain:.2f}"
         print(
-            f"  {rule} {name}: {figure.differences.mean():+.4f}, update gain {gain}, "
-            f"wins {figure.wins}, losses {figure.losses}, "
-            f"p {figure.p_randomization:.4f} "
-            f"({'compatible' if figure.compatible else 'NOT compatible'})"
+            f"  {rule} {name}: {of.differences.mean():+.4f}, update gain {gain}, "
+            f"wins {of.wins}, losses {of.losses}, "
+            f"p {of.p_randomization:.4f} "
+            f"({'compatible' if of.compatible else 'NOT compatible'})"
         )
     reached = {
         name: max(found[way][rule, name].value(CROSS) or 0 for rule in ("nn", "csls"))
         for name in REACHED
     }
+    for name, value in reached.items():
+        figure(name, value)
     said = ", ".join(f"{name} {reached[name]:.4f} (claim: {least})" for name, least in
                      REACHED.items())  # fmt: skip
     print(f"  {said}")
@@ -205,20 +214,25 @@ def retrieval_sets(folder: Path, ways: Sequence[Way]) -> None:
     for title, forward in (("MiniLM in static", True), ("static in MiniLM", False)):
         print(f"\n| nDCG@10, {title} | {' | '.join(SETS)} |\n|---|{'---|' * len(SETS)}")
         rows: dict[str, list[str]] = {}
+        kept: dict[str, list[float]] = {}
         for name, (case, further) in loaded.items():
             both = case if forward else case.reversed()
             fragments = None if forward else Vectors(further.new, further.old)
             cells: dict[str, str] = {}
             for label, map in fitted(ways, both.documents, fragments):
-                figure = both.figures(map)["nn", "nDCG@10"]
-                new, old = figure.value(CROSS), figure.value(OLD)
-                cells["old→old"], cells["new→new"] = f"{old:.4f}", f"{figure.value(NEW):.4f}"
+                found = both.figures(map)["nn", "nDCG@10"]
+                new, old = found.value(CROSS), found.value(OLD)
+                cells["old→old"], cells["new→new"] = f"{old:.4f}", f"{found.value(NEW):.4f}"
                 cells[label] = f"{new:.4f} ({new / old:.0%})"
+                kept.setdefault(label, []).append(new / old)
             for label, cell in cells.items():
                 rows.setdefault(label, []).append(cell)
             print(f"{title}, {name}: done", file=sys.stderr)
         for label, of_sets in rows.items():
             print(f"| {label} | {' | '.join(of_sets)} |", flush=True)
+        grid(f"nDCG@10, {title}", list(SETS), rows)
+        # The best of the ways, by the set that it does worst on.
+        figure(f"{title}, least kept", max(map(min, kept.values())))
 
 
 def fitted(

@@ -19,7 +19,7 @@ from subprocess import DEVNULL, run
 import numpy as np
 from corpora import sentences
 from large import store, tiled, unit
-from measure import alternate, cold, leave, program, ratio, table
+from measure import alternate, cold, figure, leave, program, ratio, table
 
 from embcli import load_encoder
 from embcli.core.duplicates import NearPairs, star_groups
@@ -79,6 +79,7 @@ def main() -> None:
     )
     n = len(vectors)
     table(f"{n:,} x {vectors.shape[1]}, cosine >= {arguments.threshold}", costs)
+    figure("peak MiB", costs["embcli dedup"].peak)
     mine = len((folder / "dropped").read_text().splitlines())
     print(f"embcli drops {mine:,} of {n:,}")
     for side in list(sides)[1:]:
@@ -138,7 +139,9 @@ def compare(vectors: np.ndarray, threshold: float, theirs: int) -> None:
             sure += int((cosines > threshold + 1e-6).sum())
             close += int((cosines <= threshold + 1e-6).sum())
     print(f"pairs: embcli {found:,}, FAISS {theirs:,}; {close:,} within 1e-6 of the threshold")
-    print(f"the same but for these: {'yes' if sure <= theirs <= sure + close else 'NO'}")
+    same = sure <= theirs <= sure + close
+    figure("the same pairs", same)
+    print(f"the same but for these: {'yes' if same else 'NO'}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from measure import figure, grid
 from sklearn.cluster import KMeans
 
 from embcli import load_encoder
@@ -85,12 +86,22 @@ def main():
                 (*(100 * x for x in accuracy), labels.max() + 1, spent)
             )
     print(f"{corpus}, {Path(model).name}, {count} classes: all, old, new %; clusters; CPU s")
+    rows, every = {}, {}
     for way, runs in results.items():
         means = np.mean(runs, axis=0)
+        rows[way] = [f"{value:.1f}" for value in means]
+        every[way] = means[0]
+        figure(f"accuracy, {way}", means[0])
         each = " ".join(f"{run[3]:.0f}" for run in runs)
         print(
             f"{way:20} {means[0]:5.1f} {means[1]:5.1f} {means[2]:5.1f}  {each:12} {means[4]:5.1f}"
         )
+    figure("accuracy, kmeans - k-means, no labels", every["kmeans"] - every["k-means, no labels"])
+    grid(
+        f"{corpus}, {Path(model).parent.name or model}, {count} classes",
+        ["all %", "old %", "new %", "clusters", "CPU s"],
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from typing import Any
 import models
 import numpy as np
 from corpora import texts
-from measure import Cost, alternate, cold, inside, leave, ratio, require, table
+from measure import Cost, alternate, cold, figure, grid, inside, leave, ratio, require, table
 from numpy.typing import NDArray
 
 from embcli.encoders import EncoderOptions, load_encoder
@@ -146,13 +146,18 @@ def compare(
     reference = unit(np.load(folder / f"{PEER}.npy"))
     width = max(map(len, costs))
     print(f"{'':{width}}  {'tokens/s':>10}  {'precision':>10}  least cosine")
+    shown = {}
     for name, cost in costs.items():
         cosines = np.einsum("ij,ij->i", reference, unit(np.load(folder / f"{name}.npy")))
         precision = reports[name]["precision"]
-        print(f"{name:{width}}  {tokens / cost.wall:10,.0f}  {precision:>10}  {cosines.min():.6f}")
+        shown[name] = f"{tokens / cost.wall:,.0f}", precision, f"{cosines.min():.6f}"
+        print("{:{}}  {:>10}  {:>10}  {}".format(name, width, *shown[name]))
+        if name == "embcli":
+            figure("least cosine to float32", cosines.min())
         if "busy" in reports[name]:
             print(f"{'':{width}}  GPU busy {reports[name]['busy']:.0f} % of the time")
 
+    grid("encoding", ["tokens/s", "precision", "least cosine"], shown)
     ours = reports["embcli"]
     share = 2 * ours["weights"] * tokens / costs["embcli"].wall / ours["peak"]
     print(

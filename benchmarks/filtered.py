@@ -22,7 +22,7 @@ from subprocess import run as call
 
 import numpy as np
 from large import BLOCK, LOOK, encoded, tiled, unit
-from measure import Cost, alternate, cold, program, ratio, table
+from measure import Cost, alternate, cold, figure, program, ratio, table
 from numpy.typing import NDArray
 
 from embcli import Recipe, Record, Store
@@ -89,16 +89,34 @@ def main() -> None:
     peers = built(folder, arguments.peers_python, arguments.graphs)
 
     whole: Cost | None = None
+    more, times = [], []
+    recalls: list[float] = []
     for kind in arguments.filters.split(","):
         for share in SELECTIVITIES[kind != "random" :]:
             costs = compare(
-                folder, vectors, like, fields, kind, share, plain, indexed, peers, arguments
+                folder,
+                vectors,
+                like,
+                fields,
+                kind,
+                share,
+                plain,
+                indexed,
+                peers,
+                arguments,
+                recalls,
             )
             exact = costs["embcli exact, index"]
             whole = whole or costs["embcli exact, no filter"]
-            ratio("with index / without filter", exact, whole, "<= 1 + .1 s")
+            ratio(f"{kind} {share:g}: with index / without filter", exact, whole, "<= 1 + .1 s")
+            more.append(exact.cpu - whole.cpu)
             if "FAISS flat, IDSelector" in costs:
+                times.append(costs["FAISS flat, IDSelector"].cpu / exact.cpu)
                 ratio("FAISS flat / with index", costs["FAISS flat, IDSelector"], exact, "> 1")
+    figure("least recall@10 of exact searches", min(recalls))
+    figure("with index less without filter, most CPU s", max(more))
+    if times:
+        figure("least FAISS flat / with index, CPU", min(times))
     codes_recall(indexed, unit(np.array(seeds[:20])), len(vectors))
 
 
@@ -154,6 +172,7 @@ def compare(
     indexed: Path,
     peers: list[str],
     arguments: argparse.Namespace,
+    recalls: list[float],
 ) -> dict[str, Cost]:
     """Measure all sides at one selectivity, and print what each found of what is right."""
     count = round(len(vectors) * share)
@@ -186,12 +205,15 @@ def compare(
     for side, command in list(sides.items())[1:]:
         found = [int(id) for id in cold(command)[1].split()]
         found = [id for id in found if id not in (like, -1)][:K]
-        print(f"  {side}: recall@{K} {len({*found} & {*right}) / max(1, len(right)):.2f}")
+        recall = len({*found} & {*right}) / max(1, len(right))
+        print(f"  {side}: recall@{K} {recall:.2f}")
+        if side.startswith("embcli exact"):
+            recalls.append(recall)
     costs = alternate(
         {side: lambda command=command: cold(command)[0] for side, command in sides.items()},
         arguments.runs,
     )
-    table(f"{len(vectors):,} x {vectors.shape[1]}, {len(passing):,} pass", costs)
+    table(f"{len(vectors):,} x {vectors.shape[1]}, {kind}, {len(passing):,} pass", costs)
     return costs
 
 

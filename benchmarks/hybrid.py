@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 
 import models
 from corpora import BEIR
-from measure import require
+from measure import figure, grid, require
 from quality import read_judgments, read_queries
 
 from embcli import encode, search
@@ -91,11 +91,14 @@ def compare(stores: Mapping[str, Mapping[str, Path]]) -> None:
         print(f"\n| nDCG@10, {model} | {' | '.join(FTS5)} | mean of six | of five |")
         print(f"|---|{'---|' * (len(FTS5) + 2)}")
         tables[model] = table = {}
+        rows: dict[str, list[str]] = {}
         for way, ranking in WAYS.items():
-            table[way] = {name: figure(path, name, ranking) for name, path in of_model.items()}
+            table[way] = {name: measured(path, name, ranking) for name, path in of_model.items()}
             of_five = mean(table[way][name] for name in FIVE)
             figures = [*table[way].values(), mean(table[way].values()), of_five]
-            print(f"| {way} | {' | '.join(shown(f) for f in figures)} |", flush=True)
+            rows[way] = [shown(value) for value in figures]
+            print(f"| {way} | {' | '.join(rows[way])} |", flush=True)
+        grid(f"nDCG@10, {model}", [*FTS5, "mean of six", "of five"], rows)
     print()
     for way in ("RRF, equal weights", "TM2C2, .8", "hybrid"):
         losses = {
@@ -109,18 +112,23 @@ def compare(stores: Mapping[str, Mapping[str, Path]]) -> None:
             f"{way}: against the better side {-mean(losses.values()):+.4f} on average, "
             f"{-losses[worst]:+.4f} at worst ({worst}){claim}"
         )
+        figure(f"{way}, most below the better side", losses[worst])
+        figure(f"{way}, above the better side on average", -mean(losses.values()))
     short = max(FTS5[name] - tables["static"]["lexical"][name] for name in FTS5)
     print(f"lexical, largest shortfall against FTS5's reference: {short:.4f} (claim: <= .001)")
+    figure("lexical, largest shortfall", short)
     ratio = mean(tables["static"]["hybrid"][name] for name in FIVE) / mean(
         tables["minilm"]["dense"][name] for name in FIVE
     )
+    figure("static hybrid / MiniLM dense", ratio)
     print(f"ratio of means over five sets, static hybrid / MiniLM dense: {ratio:.3f} (claim: >= 1)")
     for way in ("dense", "lexical", "hybrid"):
         found = {
-            model: figure(of_model[LIMIT], LIMIT, WAYS[way], "R@2")
+            model: measured(of_model[LIMIT], LIMIT, WAYS[way], "R@2")
             for model, of_model in stores.items()
         }
         claim = " (claim: .98)" if way == "lexical" else ""
+        figure(f"{LIMIT}, recall@2, {way}", min(found.values()))
         print(f"{LIMIT}, recall@2, {way}: {' and '.join(map(shown, found.values()))}{claim}")
 
 
@@ -128,12 +136,12 @@ def leave_one_out(stores: Mapping[str, Mapping[str, Path]]) -> None:
     gains: dict[str, Table] = {}  # by model, weight and set
     for model, of_model in stores.items():
         better = {
-            name: max(figure(path, name, WAYS[way]) for way in ("dense", "lexical"))
+            name: max(measured(path, name, WAYS[way]) for way in ("dense", "lexical"))
             for name, path in of_model.items()
         }
         gains[model] = {
             str(alpha): {
-                name: figure(path, name, Ranking("hybrid", alpha=alpha)) - better[name]
+                name: measured(path, name, Ranking("hybrid", alpha=alpha)) - better[name]
                 for name, path in of_model.items()
             }
             for alpha in ALPHAS
@@ -159,7 +167,7 @@ def chosen(gains: Table, sets: Sequence[str], summary: Callable[[Iterable[float]
     return max(gains, key=lambda alpha: summary([gains[alpha][name] for name in sets]))
 
 
-def figure(db: Path, name: str, ranking: Ranking | None, measure: str = "nDCG@10") -> float:
+def measured(db: Path, name: str, ranking: Ranking | None, measure: str = "nDCG@10") -> float:
     import ir_measures
 
     judgments = read_judgments(BEIR / name / "qrels" / "test.tsv")
@@ -176,8 +184,8 @@ def figure(db: Path, name: str, ranking: Ranking | None, measure: str = "nDCG@10
     return float(ir_measures.calc_aggregate([parsed], judgments, run)[parsed])
 
 
-def shown(figure: float) -> str:
-    return f"{figure:.4f}".removeprefix("0")
+def shown(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
 
 
 if __name__ == "__main__":

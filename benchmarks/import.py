@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from measure import Cost, alternate, cold, program, ratio, table
+from measure import Cost, alternate, cold, figure, program, ratio, table
 
 BLOCK = 2_000
 LOAD = (
@@ -49,6 +49,7 @@ def main() -> None:
         count = str(arguments.words)
         files = write(folder, arguments.words, arguments.dim)
         peer = [arguments.peers_python, "-c"]
+        memory = []
         for kind, file in files.items():
             sides = {
                 "embcli import": lambda file=file: imported(file),
@@ -73,7 +74,9 @@ def main() -> None:
             ratio(f"{kind}: gensim, load / embcli import", load, ours, claimed)
             ratio(f"{kind}: gensim, load and save / embcli import", save, ours, "none")
             ratio(f"{kind}: gensim, load / embcli, reading alone", load, reading, "> 3")
-            print(f"ratio {kind}: memory, gensim / embcli import: {load.peak / ours.peak:.2f}")
+            memory.append(load.peak / ours.peak)
+            print(f"ratio {kind}: memory, gensim / embcli import: {memory[-1]:.2f}")
+        figure("least memory, gensim / embcli import", min(memory))
 
 
 def imported(file: Path) -> Cost:

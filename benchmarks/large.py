@@ -21,7 +21,7 @@ from subprocess import run as call
 
 import numpy as np
 from corpora import texts
-from measure import Cost, alternate, cold, inside, program, ratio, table
+from measure import Cost, alternate, cold, figure, inside, program, ratio, table
 from numpy.typing import NDArray
 
 from embcli import Recipe, Record, Store, load_encoder
@@ -138,10 +138,15 @@ def main() -> None:
     ratio("through codes / exact", coded, exact, "CPU <= .6")
     for peer in peers:
         ratio(f"{peer} / through codes", costs[peer], coded, "> 1")
+    if peers:
+        figure("least of peers / through codes, CPU", min(costs[p].cpu for p in peers) / coded.cpu)
     bandwidth(vectors, stores[kinds[0]], start, exact)
     queries = np.load(arguments.queries)[:200] if arguments.queries else unit(seeds[:200])
-    for kind, path in stores.items():
-        print(f"recall@{K} of {kind}: {recall(path, queries):.4f} of exact (claim: >= .99)")
+    recalls = {kind: recall(path, queries) for kind, path in stores.items()}
+    for kind, value in recalls.items():
+        print(f"recall@{K} of {kind}: {value:.4f} of exact (claim: >= .99)")
+        figure(f"recall@{K} of {kind}", value)
+    figure(f"least recall@{K}", min(recalls.values()))
 
 
 def encoded(model: str) -> NDArray[np.float32]:
@@ -218,6 +223,8 @@ def bandwidth(vectors: NDArray[np.float32], path: Path, start: Cost, exact: Cost
     }
     for what, rate in rates.items():
         print(f"{what}: {rate / 1e9:.1f} GB/s, {rate / memory:.0%} (claim: >= 50 %)")
+    share = rates["the exact scan, CPU"] / memory
+    figure("exact scan, share of the memory's bandwidth, CPU", share)
 
 
 def read_blobs(path: Path) -> None:

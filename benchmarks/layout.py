@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from measure import cold, inside, leave, require, table
+from measure import cold, figure, grid, inside, leave, require, table
 
 SIDES = ("embcli", "umap-learn, seeded", "umap-learn")
 K = 15
@@ -65,7 +65,21 @@ def _compare(vectors: Path, folder: Path) -> None:
         print("{}: first layout {} s, CPU {} s; second {} s, CPU {} s".format(side, *warm[side]))
     for side, measures in measured.items():
         print(f"{side}: {', '.join(f'{name} {value:.4f}' for name, value, _ in measures)}")
-    ours, theirs = (np.array(warm[side], float) for side in SIDES[:2])
+    heads = ["first, wall s", "CPU s", "second, wall s", "CPU s"]
+    kept = {side: {name: value for name, value, _ in of} for side, of in measured.items()}
+    heads += list(kept[SIDES[0]])
+    grid(
+        f"{len(rows):,} × {rows.shape[1]}, two layouts in a process",
+        heads,
+        {side: [*warm[side], *(f"{value:.3f}" for value in kept[side].values())] for side in SIDES},
+    )
+    ours, theirs, unseeded = (np.array(warm[side], float) for side in SIDES)
+    figure("umap-learn, seeded / embcli, cold: CPU", theirs[1] / ours[1])
+    figure("umap-learn / embcli, cold: CPU", unseeded[1] / ours[1])
+    figure("umap-learn, seeded / embcli, compiled: CPU", theirs[3] / ours[3])
+    for name, value in kept["embcli"].items():
+        best = max(kept[side][name] for side in SIDES[1:])
+        figure(f"{name}, gain", value - best)
     print(
         f"ratio umap-learn seeded / embcli: cold wall {theirs[0] / ours[0]:.2f}, CPU "
         f"{theirs[1] / ours[1]:.2f} (claim: at least 2), warm wall {theirs[2] / ours[2]:.2f}, CPU "

@@ -1,8 +1,11 @@
 """Measure commands and functions: sides take turns, and medians are compared.
 
-The scripts beside this file import it. Run as a program it is the launcher between a script and
-the command that it measures. Linux lets a child begin with the peak memory of its parent, so a
-script that holds gigabytes would report its own peak; the launcher is small (about 10 MiB).
+The scripts beside this file import it. Where EMBCLI_FIGURES names a file, tables, ratios and
+figures are also appended to it, a JSON object a line, for `run.py`.
+
+Run as a program it is the launcher between a script and the command that it measures. Linux lets a
+child begin with the peak memory of its parent, so a script that holds gigabytes would report its
+own peak; the launcher is small (about 10 MiB).
 """
 
 import json
@@ -18,6 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+FIGURES = "EMBCLI_FIGURES"
 
 _MEBI = 1 << 20
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -109,8 +114,10 @@ def table(heading: str, rows: "Mapping[str, Cost]", per_second: int = 0) -> None
         columns["per second"] = [f"{per_second / cost.wall:,.0f}" for cost in rows.values()]
     width = max(map(len, [heading, *rows]))
     print(f"{heading:{width}}  {'  '.join(f'{name:>10}' for name in columns)}")
-    for name, *cells in zip(rows, *columns.values(), strict=True):
-        print(f"{name:{width}}  {'  '.join(f'{cell:>10}' for cell in cells)}")
+    cells = dict(zip(rows, zip(*columns.values(), strict=True), strict=True))
+    for name, of_row in cells.items():
+        print(f"{name:{width}}  {'  '.join(f'{cell:>10}' for cell in of_row)}")
+    grid(heading, list(columns), cells)
 
 
 def ratio(what: str, upper: Cost, lower: Cost, claim: str) -> None:
@@ -119,6 +126,26 @@ def ratio(what: str, upper: Cost, lower: Cost, claim: str) -> None:
         f"ratio {what}: wall {upper.wall / lower.wall:.2f}, "
         f"CPU {upper.cpu / lower.cpu:.2f} (claim: {claim})"
     )
+    figure(f"{what}: wall", upper.wall / lower.wall)
+    figure(f"{what}: CPU", upper.cpu / lower.cpu)
+
+
+def figure(name: str, value: float) -> None:
+    """Hand a number on to `run.py`, which judges a claim by it or shows it."""
+    _hand_on({"figure": name, "value": float(value)})
+
+
+def grid(heading: str, columns: "Sequence[str]", rows: "Mapping[str, Sequence[str]]") -> None:
+    """Hand on a table that is printed anyway."""
+    cells = {name: list(map(str, of_row)) for name, of_row in rows.items()}
+    _hand_on({"table": heading, "columns": list(columns), "rows": cells})
+
+
+def _hand_on(entry: dict[str, object]) -> None:
+    path = os.environ.get(FIGURES)
+    if path:
+        with Path(path).open("a", encoding="utf-8") as out:
+            out.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
 
 def _launch(command: list[str]) -> None:

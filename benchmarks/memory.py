@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from corpora import texts
-from measure import cold, program, table
+from measure import cold, figure, program, table
 
 GIGA = 10**9
 ROOM = 8  # the store takes about five times the file, its write-ahead log and index come to it
@@ -49,6 +49,7 @@ def main() -> None:
         print(f"store {db.stat().st_size / GIGA:.2f} GB")
 
     table("embcli encode, one run", {"static": cost}, count)
+    figure("peak GB", cost.peak * 2**20 / GIGA)
     print(f"peak memory {cost.peak * 2**20 / GIGA:.3f} GB (claim: < 1 GB)")
 
 

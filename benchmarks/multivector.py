@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from corpora import BEIR, texts
-from measure import alternate, inside, ratio, table
+from measure import alternate, figure, inside, ratio, table
 from numpy.typing import NDArray
 
 from embcli import Recipe, Record, Store, load_encoder
@@ -89,6 +89,7 @@ def main() -> None:
             ratio("MUVERA / exact", costs["embcli MUVERA"], exact, "CPU <= .35")
             near = [found(collection, query, False) for query in queries]
             recall = np.mean([len(a & b) / K for a, b in zip(right, near, strict=True)])
+            figure(f"recall@{K} of MUVERA", recall)
             size = store._db.value("SELECT sum(length(codes)) FROM encodings")
             print(
                 f"recall@{K} {recall:.4f} of exact, estimated {coding.recall:.4f} (claim: >= .97); "

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from measure import require
+from measure import figure, grid, require
 
 FRAMES = "new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))"
 ARGUMENTS = [
@@ -106,6 +106,7 @@ def main():
     path = shutil.which("chromium") or "/usr/bin/chromium"
     with TemporaryDirectory() as folder, sync_playwright() as running:
         browser = running.chromium.launch(executable_path=path, args=ARGUMENTS)
+        rows, moves = {}, {}
         for name, (write, ready, tip) in SIDES.items():
             target = Path(folder, f"{name}.html")
             begin = time.process_time()
@@ -117,6 +118,13 @@ def main():
                 f"{move:>10.0f} ({worst:,.0f}){hover:>12.0f}",
                 flush=True,
             )
+            moves[name] = move
+            figure(f"{name}, move, ms", move)
+            cells = took, target.stat().st_size / 1e6, loaded, move, worst, hover
+            rows[name] = [f"{value:,.2f}" for value in cells]
+        heads = ["written, CPU s", "MB", "shown after s", "a move ms", "worst", "hover ms"]
+        grid(f"{arguments.points:,} points", heads, rows)
+        figure("plotly / embcli, move", moves["plotly"] / moves["embcli"])
         browser.close()
 
 

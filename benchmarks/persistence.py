@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from measure import alternate, cold, leave, ratio, table
+from measure import alternate, cold, figure, grid, leave, ratio, table
 from models import minilm
 
 from embcli import load_encoder
@@ -86,6 +86,10 @@ def speed(arguments: argparse.Namespace) -> None:
     )
     table(f"bars of {len(vectors):,} x {vectors.shape[1]}", costs)
     found = np.load(bars["embcli"])
+    apart = [float(np.abs(np.load(bars[name]) - found).max()) for name in PEERS]
+    figure("bars differ by at most", max(apart))
+    ours = costs["embcli"].peak
+    figure("least memory of peers / embcli", min(costs[name].peak for name in PEERS) / ours)
     for name, claim in zip(PEERS, ("≥ 4", "≥ 10"), strict=True):
         print(f"{name}: bars differ by {np.abs(np.load(bars[name]) - found).max():.1e} at most")
         ratio(f"{name} / embcli", costs[name], costs["embcli"], claim)
@@ -97,6 +101,7 @@ def ranks(arguments: argparse.Namespace) -> None:
         "banking77-test": banking77(arguments.data, "test"),
         "AG News": ([f"{title} {text}" for _, title, text in news], [row[0] for row in news]),
     }
+    least = 1.0
     for name, (texts, classes) in sets.items():
         labels = np.unique(classes, return_inverse=True)[1]
         rows = {}
@@ -114,6 +119,11 @@ def ranks(arguments: argparse.Namespace) -> None:
         columns = list(zip(*rows.values(), strict=True))
         rhos = [spearman(columns[0], column) for column in columns]
         print(f"{'Spearman':18} {' '.join(f'{rho:7.3f}' for rho in rhos)}", flush=True)
+        rows["Spearman"] = tuple(rhos)
+        shown = {space: [f"{x:.3f}" for x in figures] for space, figures in rows.items()}
+        grid(name, ["score", "Fisher", "probe", "1-NN"], shown)
+        least = min(least, float(rhos[1]))
+    figure("least Spearman with Fisher's ratio", least)
 
 
 def spaces(name: str, texts: list[str], cache: Path) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 import models
 from corpora import BEIR
-from measure import require
+from measure import figure, grid, require
 
 from embcli import encode, search
 from embcli.encoders import load_encoder
@@ -56,9 +56,13 @@ def main() -> None:
     print(f"|---|{'---|' * len(reference)}")
     row(f"embcli, {arguments.model}", measured)
     row(f"reference, {peer}", reference)
+    rows = {f"embcli, {arguments.model}": measured, f"reference, {peer}": reference}
+    grid("nDCG@10", list(reference), {n: [f"{x:.4f}" for x in r.values()] for n, r in rows.items()})
     mean = sum(measured.values()) / sum(reference.values())
-    short = max(reference[name] - figure for name, figure in measured.items())
-    apart = max(abs(reference[name] - figure) for name, figure in measured.items())
+    short = max(reference[name] - value for name, value in measured.items())
+    apart = max(abs(reference[name] - value) for name, value in measured.items())
+    figure("largest shortfall", short)
+    figure("furthest apart", apart)
     if reference is STATIC:
         claim = f"largest shortfall {short:.4f} (claim for static: <= 0.001)"
     else:
@@ -66,11 +70,13 @@ def main() -> None:
     print(f"ratio of means, embcli / reference: {mean:.4f}; {claim}")
     if reference is MINILM and STSB.is_file():
         found = spearman(STSB, model)
+        figure("STS-B, Spearman", found)
+        figure("STS-B, apart", abs(found - STSB_MINILM))
         print(f"STS-B, Spearman: {found:.4f}, reference {STSB_MINILM} (claim: within 0.001)")
 
 
 def row(name: str, figures: dict[str, float]) -> None:
-    print(f"| {name} | {' | '.join(f'{figure:.4f}' for figure in figures.values())} |")
+    print(f"| {name} | {' | '.join(f'{value:.4f}' for value in figures.values())} |")
 
 
 def ndcg(folder: Path, model: str) -> float:

@@ -26,7 +26,7 @@ import numpy as np
 from corpora import BEIR
 from hybrid import FIVE as SETS
 from hybrid import store as encoded
-from measure import leave
+from measure import figure, grid, leave
 from sklearn.linear_model import LogisticRegression
 
 from embcli import Store
@@ -111,7 +111,7 @@ def fitted(lists: Lists, takes: Callable[[tuple[str, str, str]], bool]) -> Calib
 def report(lists: Lists, paths: dict[tuple[str, str], Path]) -> None:
     columns = "fixed k | fixed cosine | other sets | ECE | kept | nothing kept, foreign | "
     print(f"\n| F1 | {columns}calibrated | ECE | kept |\n|---|{'---|' * 9}")
-    rows = []
+    rows: dict[str, list[float]] = {}
     for (name, model), path in paths.items():
         own = lists[name, model, name]
         elsewhere = fitted(lists, lambda key, name=name: name not in (key[0], key[2]))
@@ -129,11 +129,16 @@ def report(lists: Lists, paths: dict[tuple[str, str], Path]) -> None:
             best_count(own), best_cosine(path, name), from_others.f1, from_others.ece,
             from_others.kept, mean(foreign), calibrated.f1, calibrated.ece, calibrated.kept,
         ]  # fmt: skip
-        rows.append(row)
+        rows[f"{name}, {model}"] = row
         print(f"| {name}, {model} | {shown(row)} |", flush=True)
         calibrate(db=path)
-    means = np.mean(rows, axis=0).tolist()
+    rows["mean"] = means = np.mean(list(rows.values()), axis=0).tolist()
+    heads = [head.strip() for head in f"{columns}calibrated | ECE | kept".split("|")]
+    grid("F1", heads, {name: shown(row).split(" | ") for name, row in rows.items()})
     print(f"| mean | {shown(means)} |\n")
+    figure("F1, calibrated / best fixed cosine", means[6] / means[1])
+    figure("foreign queries that keep nothing", means[5])
+    figure("calibration error", means[7])
     print(f"F1 calibrated / best fixed cosine: {means[6] / means[1]:.3f} (claim: >= .9)")
     print(f"foreign queries that keep nothing: {means[5]:.2f} (claim: >= .9)")
     print(f"calibration error after fitting: {means[7]:.4f} (claim: <= .03)")
@@ -169,7 +174,7 @@ def best_cosine(path: Path, name: str) -> float:
 
 
 def shown(figures: list[float]) -> str:
-    return " | ".join(f"{figure:.3f}" if figure < 1 else f"{figure:.1f}" for figure in figures)
+    return " | ".join(f"{value:.3f}" if value < 1 else f"{value:.1f}" for value in figures)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import llm_peer
 import numpy as np
 from corpora import sentences
-from measure import alternate, cold, leave, program, ratio, require, table
+from measure import alternate, cold, figure, leave, program, ratio, require, table
 from numpy.typing import NDArray
 
 from embcli import Recipe, Record, Store, encode
@@ -72,8 +72,9 @@ def main() -> None:
         costs = alternate(sides, arguments.runs)
 
     table(f"cold process, median of {arguments.runs}", costs)
-    embcli, llm, _ = costs.values()
+    embcli, llm, text = costs.values()
     ratio("llm similar / embcli search --like", llm, embcli, ">= 10")
+    figure("text search, peak MB", text.peak * 2**20 / 1e6)
 
 
 def clustered_vectors(count: int, dim: int, seed: int) -> NDArray[np.float32]:

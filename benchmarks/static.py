@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 from corpora import SETS, texts
-from measure import Cost, alternate, inside, ratio, require, table
+from measure import Cost, alternate, figure, inside, ratio, require, table
 from numpy.typing import NDArray
 
 from embcli.encoders.static import StaticEncoder
@@ -83,6 +83,7 @@ def compare(inputs: Sequence[str], vectors: dict[str, NDArray[np.float32]]) -> N
         f"(median {np.median(characters):.0f}, longest {characters.max():,})"
     )
     (_, ours), *others = vectors.items()
+    least = 1.0
     for name, theirs in others:
         cosines = np.einsum("ij,ij->i", ours, theirs, dtype=np.float64)
         apart = cosines < 0.99999
@@ -91,6 +92,8 @@ def compare(inputs: Sequence[str], vectors: dict[str, NDArray[np.float32]]) -> N
             f"largest difference of a component in the others "
             f"{np.abs(ours - theirs)[~apart].max():.1e}"
         )
+        least = min(least, float(cosines.min()))
+    figure("least cosine", least)
 
 
 def embcli() -> Encode:

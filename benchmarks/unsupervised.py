@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from measure import figure, grid
 from models import minilm
 
 from embcli import load_encoder
@@ -44,11 +45,17 @@ def words(folder: Path, seeds: int) -> None:
     gold = tuple(np.array(known).T)
     pairs = Pairs(source, target, NONE, NONE)
     print(f"{'es-en, seed':24} {'P@1':>6} {'wall s':>7} {'CPU s':>7} {'ratio':>6}")
+    heads = ["P@1", "wall s", "CPU s", "ratio"]
+    rows = {}
     for seed in range(seeds):
         map, wall, cpu = fitted("unsupervised", pairs, seed)
         score = 100 * translation(map, pairs, gold).precision[1]
         ratio = confidence(pairs, map, seed=seed).ratio
         print(f"{seed:<24} {score:6.1f} {wall:7.1f} {cpu:7.1f} {ratio:6.2f}", flush=True)
+        rows[str(seed)] = score, wall, cpu, ratio
+    grid("es-en, seed", heads, {seed: [f"{x:.2f}" for x in row] for seed, row in rows.items()})
+    figure("es-en, share of seeds at 80 or more", np.mean([row[0] >= 80 for row in rows.values()]))
+    figure("es-en, slowest, CPU s", max(row[2] for row in rows.values()))
 
 
 def sentences(folder: Path, seeds: int, cache: Path) -> None:
@@ -57,6 +64,8 @@ def sentences(folder: Path, seeds: int, cache: Path) -> None:
     print(
         f"{'sentences, seed':24} {'top 1':>6} {'top 10':>6} {'wall s':>7} {'CPU s':>7} {'ratio':>6}"
     )
+    heads = ["top 1", "top 10", "wall s", "CPU s", "ratio"]
+    rows = {}
     for one, other in (("MiniLM", "static"), ("static", "MiniLM")):
         (train, test), (other_train, other_test) = encoded[one], encoded[other]
         half = len(train) // 2
@@ -68,9 +77,15 @@ def sentences(folder: Path, seeds: int, cache: Path) -> None:
             first, ten = 100 * (right == 1).sum() / len(test), 100 * len(right) / len(test)
             ratio = confidence(pairs, map, seed=seed).ratio
             what = f"{one} to {other}, {seed}"
+            rows[what] = first, ten, wall, cpu, ratio
             print(
                 f"{what:24} {first:6.1f} {ten:6.1f} {wall:7.1f} {cpu:7.1f} {ratio:6.2f}", flush=True
             )
+        there = [row for what, row in rows.items() if what.startswith(one)]
+        figure(f"{one} to {other}, least top 1", min(row[0] for row in there))
+        figure(f"{one} to {other}, least top 10", min(row[1] for row in there))
+    shown = {what: [f"{x:.2f}" for x in row] for what, row in rows.items()}
+    grid("sentences without pairs, seed", heads, shown)
 
 
 def fitted(name, pairs, seed):

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from measure import alternate, cold, ratio, require, table
+from measure import alternate, cold, figure, grid, ratio, require, table
 
 from embcli import Recipe, Record, Store, load_encoder
 from embcli.core.correlation import spearman
@@ -66,14 +66,21 @@ def _quality(folder: Path, model: str) -> None:
         sides = (transform.apply(side) for side in (left, right))
         return spearman(pair_cosines(*sides, rows, rows), judged)
 
-    print(
-        f"{Path(model).parent.name or model:24}  {'before':>8}  "
-        + "  ".join(f"{plan:>8}" for plan in _PLANS)
-    )
+    rows: dict[str, list[float]] = {}
+    print(f"{_called(model):24}  {'before':>8}  " + "  ".join(f"{plan:>8}" for plan in _PLANS))
     for name, texts in _corpora(folder).items():
         found = add_up([encoder.encode(texts)])
         maps = [Transform(), *(fit(found, **options) for fit, options in _PLANS.values())]
-        print(f"{name:24}  " + "  ".join(f"{agreement(map):8.4f}" for map in maps), flush=True)
+        rows[name] = [agreement(map) for map in maps]
+        print(f"{name:24}  " + "  ".join(f"{value:8.4f}" for value in rows[name]), flush=True)
+        for plan, value in zip(("before", *_PLANS), rows[name], strict=True):
+            figure(f"STS-B, {_called(model)}, {name}, {plan}", value)
+    shown = {name: [f"{value:.4f}" for value in row] for name, row in rows.items()}
+    grid(f"STS-B, Spearman, {_called(model)}", ["before", *_PLANS], shown)
+
+
+def _called(model: str) -> str:
+    return Path(model).parent.name or model
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from measure import alternate, inside, ratio, require, table
+from measure import alternate, figure, inside, ratio, require, table
 
 from embcli import Recipe, Record, Store
 from embcli.pipelines.evaluate_words import evaluate_words
@@ -57,6 +57,7 @@ def main() -> None:
         costs = alternate(sides, arguments.runs, warm=False)
     table(f"19,544 analogies, median of {arguments.runs}", costs)
     print(", ".join(f"{name}: {accuracy:.4f}" for name, accuracy in found.items()))
+    figure("accuracies differ by", abs(found["gensim"] - found["embcli eval words"]))
     ratio("gensim / embcli", costs["gensim"], costs["embcli eval words"], ">= 20")
 
 

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import llm_peer
 import numpy as np
 from corpora import sentences
-from measure import Cost, alternate, inside, ratio, require, table
+from measure import Cost, alternate, figure, inside, ratio, require, table
 from numpy.typing import NDArray
 
 from embcli import Recipe, Record, Store
@@ -68,6 +68,7 @@ def main() -> None:
     both = Cost(*(sum(pair) for pair in zip(ours, index, strict=True)))
     ratio("llm / embcli with full-text index", theirs, both, "none")
     ratio("llm / embcli", theirs, ours, "embcli >= 120,000 vectors/s")
+    figure("vectors per CPU second", arguments.records / ours.cpu)
 
 
 def meta(number: int) -> dict[str, object]:
