@@ -17,5 +17,5 @@ def tell(message: str) -> None:
 
 def listen(listener: Callable[[str], None]) -> None:
     """Have all notices told to this from now on."""
-    global _listener
+    global _listener  # noqa: PLW0603
     _listener = listener

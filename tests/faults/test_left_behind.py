@@ -8,6 +8,7 @@ import time
 import pytest
 
 from embcli import Store
+from embcli.errors import StoreError
 from embcli.store.database import VERSION
 from tests.faults.jobs import HASH, store_of_version, version_of
 from tests.faults.kit import contents, same, texts, unsound, write_lines
@@ -150,7 +151,7 @@ def _wait_for_records(path, least=1):
             with Store(path, readonly=True) as store:
                 if store.facts()["records"] >= least:
                     return
-        except Exception:
+        except StoreError:
             pass
         time.sleep(0.01)
     raise AssertionError("nothing was committed")

@@ -118,7 +118,7 @@ def _attempt(run, data: bytes, folder: Path) -> str:
         return "refused"
     except _TooLong:
         return f"took longer than {_SECONDS} s {_where()}"
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001
         signal.setitimer(signal.ITIMER_PROF, 0)
         return f"{type(error).__name__}: {str(error)[:200]} {_where()}"
     finally:
@@ -202,12 +202,12 @@ def report(outcomes: Sequence[Outcome]) -> str:
         "| target | cases | refused | CPU s | slowest, ms | its number | peak, MiB | failures |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for found in outcomes:
-        lines.append(
-            f"| {found.target} | {found.cases:,} | {found.refused:,} | {found.seconds:.0f} | "
-            f"{1000 * found.slowest:.0f} | {found.slowest_case} | {found.peak >> 20} | "
-            f"{len(found.failures)} |"
-        )
+    lines.extend(
+        f"| {found.target} | {found.cases:,} | {found.refused:,} | {found.seconds:.0f} | "
+        f"{1000 * found.slowest:.0f} | {found.slowest_case} | {found.peak >> 20} | "
+        f"{len(found.failures)} |"
+        for found in outcomes
+    )
     cases, failures = (sum(f.cases for f in outcomes), sum(len(f.failures) for f in outcomes))
     slowest = max(outcomes, key=lambda found: found.slowest)
     lines.append(f"| **all** | {cases:,} | {sum(f.refused for f in outcomes):,} | "

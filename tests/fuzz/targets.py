@@ -81,9 +81,9 @@ class Target:
 
 _RECORDS: dict[str, list[bytes]] = {
     "jsonl": [
-        b'{"id": "a", "text": "A cat", "year": 2020, "tags": ["x", {"y": null}]}\n'
+        (b'{"id": "a", "text": "A cat", "year": 2020, "tags": ["x", {"y": null}]}\n'
         b'{"id": "b", "text": "caf\\u00e9 \\ud83d\\ude00", "score": -1.5e3, "open": true}\n'
-        b'\n"bare"\n',
+        b'\n"bare"\n'),
         (EXAMPLES / "corpus.jsonl").read_bytes()[:1500],
     ],
     "json": [
@@ -93,8 +93,8 @@ _RECORDS: dict[str, list[bytes]] = {
         b'{"x": "one text", "y": "another", "z": "third"}',
     ],
     "csv": [
-        b'id,text,n\r\n1,"a ""quoted"" text, with\nline breaks",2.5\r\n2,plain,\r\n'
-        b"3,caf\xc3\xa9,x\r\n",
+        (b'id,text,n\r\n1,"a ""quoted"" text, with\nline breaks",2.5\r\n2,plain,\r\n'
+        b"3,caf\xc3\xa9,x\r\n"),
         b"id;title;body\na;T;one\nb;U;two\n",
         b'1,"first"\n2,"second"\n',
     ],

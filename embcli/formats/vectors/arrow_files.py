@@ -87,7 +87,7 @@ class _TableReader:
             yield
         except EmbcliError:
             raise
-        except Exception as error:  # Arrow gives what is damaged to Python, which stumbles over it
+        except Exception as error:  # noqa: BLE001 (Python stumbles over what Arrow gives it)
             reason = str(error).splitlines()[0][:200] if str(error) else "damaged"
             raise InputError(f"{self._path}: cannot be read ({reason})") from None
 

@@ -86,7 +86,7 @@ class Hdf5Reader:
             yield
         except EmbcliError:
             raise
-        except Exception as error:  # what h5py raises depends on where the damage is
+        except Exception as error:  # noqa: BLE001 (what h5py raises depends on the damage)
             raise InputError(f"{self._path}: cannot be read ({error})") from None
 
     def _find_vectors(self, options: VectorOptions) -> Any:

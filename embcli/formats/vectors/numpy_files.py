@@ -343,9 +343,10 @@ class NpzWriter:
 
     def abort(self) -> None:
         """Leave the file as it is; an archive that stays open complains when it is forgotten."""
-        for part in (*self._columns.values(), self._vectors, self._archive):
+        closers = [column.close for column in self._columns.values()]
+        for close in (*closers, self._vectors.close, self._archive.close):
             with suppress(Exception):
-                part.close()
+                close()
 
     def close(self) -> None:
         """Complete the file."""
@@ -384,7 +385,7 @@ class _Strings:
         self._file.seek(0)
         written = 0
         while written < self._count:
-            values = marshal.load(self._file)
+            values = marshal.load(self._file)  # noqa: S302 (of `append`)
             written += len(values)
             # As wide as the longest of all: few at a time, however many come together.
             step = max(1, _BYTES_AT_ONCE // dtype.itemsize)
