@@ -26,7 +26,8 @@ class Part:
     ----------
     part : str
     checked : int
-        Bytes of the file; rows; records; segments; or segments that have codes.
+        Bytes of the file; rows; records; segments; segments that have codes; or rows of
+        what was found: clusters, records in them, and points.
     damaged : int
         How many of them, or how many complaints SQLite has.
     details : str
@@ -93,6 +94,7 @@ def parts_of(store: Store, damage: "Damage") -> list[Part]:
         _records(store, damage),
         _segments(store, damage),
         Part("codes", _checked(damage, "codes"), len(damage.codes), _again(damage.codes)),
+        _findings(store, damage),
         _texts(damage),
     ]
 
@@ -146,6 +148,17 @@ def _whole(store: Store, name: str, keys: Sequence[int]) -> int:
         return 0
     portions = (keys[start : start + _AT_ONCE] for start in range(0, len(keys), _AT_ONCE))
     return sum(len(collection.whole_records(portion)) for portion in portions)
+
+
+def _findings(store: Store, damage: "Damage") -> Part:
+    said = []
+    for table, again in (("clusterings", "cluster"), ("layouts", "plot")):
+        names = store.names_of_findings(table)
+        named = [names.get(key, "?") for key in damage.findings.get(table, ())]
+        if named:
+            said.append(f"{table} {_some(named)} (repair: deleted; {again} again)")
+    count = sum(each.total() for each in damage.findings.values())
+    return Part("findings", _checked(damage, "findings"), count, "; ".join(said))
 
 
 def _texts(damage: "Damage") -> Part:

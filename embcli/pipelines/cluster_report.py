@@ -17,7 +17,6 @@ from embcli.pipelines.memory import NEEDS
 from embcli.pipelines.pairwise import Advance, Note, note_means
 from embcli.pipelines.sides import Side, check_whole
 from embcli.store import Cluster, Clustering, Collection, Members, Store
-from embcli.store.clusterings import names_of
 
 Row = dict[str, Any]
 Ints = NDArray[np.int64]
@@ -82,7 +81,7 @@ def record_rows(
     NothingFoundError
         There is no such cluster.
     """
-    names = names_of(collection.clusterings.clusters(clustering))
+    names = collection.clusterings.names(clustering)
     members = collection.clusterings.members(clustering)
     if number is not None:
         if number not in names:
@@ -131,7 +130,7 @@ def odd_rows(
         (see `embcli.core.clustering.describe.outliers`), or "duplicate", with the cosine to the
         record ``of``.
     """
-    names = names_of(collection.clusterings.clusters(clustering))
+    names = collection.clusterings.names(clustering)
     side, members = _both(collection, clustering, note)
     vectors, labels = unit32(side.vectors, out=side.vectors), members.clusters
     scores = outlier_scores(vectors, labels)

@@ -15,7 +15,6 @@ from embcli.errors import InputError, UsageError, counted
 from embcli.pipelines.layouts import Laid, LayoutPlan
 from embcli.pipelines.pairwise import Advance, Note
 from embcli.pipelines.subject import NEIGHBOURS, Subject, drawn, neighbours_of
-from embcli.store.clusterings import names_of
 from embcli.viz.groups import is_scale
 
 Row = dict[str, Any]
@@ -396,7 +395,7 @@ def _clusters(subject: Subject, name: str | None) -> list[str | None]:
     """Name the cluster of every record; None for noise, and for what came later."""
     clusterings = subject.collection.clusterings
     clustering = clusterings.get(name)
-    names: Mapping[int, str] = names_of(clusterings.clusters(clustering))
+    names: Mapping[int, str] = clusterings.names(clustering)
     keys, numbers, _ = clusterings.members(clustering)
     of_key = dict(zip(keys.tolist(), numbers.tolist(), strict=True))
     found = (of_key.get(key, -1) for key in subject.keys.tolist())

@@ -152,6 +152,7 @@ def _mend(
 ) -> None:
     db = store.database
     repairs.drop_derived(db, damage)
+    report.notes += repairs.drop_findings(db, damage)
     report.notes += repairs.mend_rows(db, damage)
     names = {
         key: name

@@ -3,7 +3,8 @@
 Disks, cables and memory turn bits over without telling; SQLite notices only where its own
 structure suffers. Whatever answers are made of has a checksum in the store (XXH3, 64 bits), which
 is compared whenever it is read: vectors in groups of `GROUP`, so that single ones can be read, the
-codes of a segment, the rows of small tables, every record. `embcli.store.inspection` compares all.
+codes of a segment, the rows of small tables, every record. What was found in collections
+has its own, see `finding_checks`. `embcli.store.inspection` compares all.
 """
 
 import sqlite3
@@ -24,7 +25,7 @@ digest = xxh3_64_intdigest
 GROUP = 16
 SUM = np.dtype("<u8")
 # Whose rows have one checksum each.
-ROWS = ("spaces", "collections", "encodings", "graphs", "maps")
+ROWS = ("spaces", "collections", "encodings", "graphs", "maps", "clusterings", "layouts")
 
 _PUT = "INSERT OR REPLACE INTO checks (part, key, sums) VALUES (?, ?, ?)"
 
@@ -101,6 +102,9 @@ def seal(db: "Database", table: str, key: int) -> None:
 
 def seal_all(connection: sqlite3.Connection) -> None:
     """Keep checksums of everything in a store, as it is. Call inside a transaction."""
+    from embcli.store.finding_checks import seal_findings  # which needs this module
+
+    seal_findings(connection)
     connection.create_function("record_sum", 7, record_sum, deterministic=True)
     connection.execute(
         "UPDATE records SET sum = record_sum(key, collection, id, hash, source, meta, text)"
@@ -151,11 +155,27 @@ def checked_row(db: "Database", table: str, key: int) -> tuple[Any, ...]:
     DamageError
         It differs, has none, or is not there.
     """
-    row = db.one(
+    for row in checked_rows(db, table, "t.key = ?", (key,)):
+        return row
+    raise damaged(db, f"row {key} of the table {table} is not what was stored")
+
+
+def checked_rows(
+    db: "Database", table: str, condition: str, parameters: Sequence[Any]
+) -> list[tuple[Any, ...]]:
+    """Read rows of a small table, known as `t`, and compare each with its checksum.
+
+    Raises
+    ------
+    DamageError
+        One differs, or has none.
+    """
+    rows = db.all(
         f"SELECT (SELECT sums FROM checks WHERE part = ? AND checks.key = t.key), t.* "
-        f"FROM {table} AS t WHERE t.key = ?",
-        (table, key),
+        f"FROM {table} AS t WHERE {condition}",
+        (table, *parameters),
     )
-    if row is None or row[0] is None or np.frombuffer(row[0], SUM).tolist() != [row_sum(row[1:])]:
-        raise damaged(db, f"row {key} of the table {table} is not what was stored")
-    return tuple(row[1:])
+    for sums, *row in rows:
+        if sums is None or np.frombuffer(sums, SUM).tolist() != [row_sum(row)]:
+            raise damaged(db, f"row {row[0]} of the table {table} is not what was stored")
+    return [row[1:] for row in rows]

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -11,10 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.errors import NothingFoundError, StoreError, UsageError
+from embcli.store import checks
 from embcli.store.database import Database
+from embcli.store.finding_checks import (
+    COLUMNS,
+    checked_columns,
+    column_sums,
+    differing,
+    seal_clusters,
+)
 from embcli.store.names import check_word
-
-_COLUMNS = "key, name, method, arguments, measures, created, base"
 
 
 @dataclass(frozen=True)
@@ -125,20 +131,16 @@ class Clusterings:
 
     def all(self) -> list[Clustering]:
         """List them, the oldest first, coarser levels after what they are levels of."""
-        rows = self._db.all(
-            f"SELECT {_COLUMNS} FROM clusterings WHERE collection = ? "
-            "ORDER BY coalesce(base, key), key",
+        rows = checks.checked_rows(
+            self._db, "clusterings", "collection = ? ORDER BY coalesce(base, key), key",
             (self._collection,),
-        )
+        )  # fmt: skip
         return [_clustering(row) for row in rows]
 
     def by_name(self) -> dict[str, int]:
         """Give their keys by name, the last one that is no coarser level at the end."""
-        rows = self._db.all(
-            "SELECT name, key FROM clusterings WHERE collection = ? ORDER BY base IS NULL, key",
-            (self._collection,),
-        )
-        return dict(rows)
+        found = sorted(self.all(), key=lambda each: (each.base is None, each.key))
+        return {each.name: each.key for each in found}
 
     def levels(self, clustering: Clustering) -> list[Clustering]:
         """List the coarser levels of a clustering, the finest first."""
@@ -168,27 +170,35 @@ class Clusterings:
 
     def clusters(self, clustering: Clustering) -> list[Cluster]:
         """List the clusters by number."""
+        numbers, counts = np.unique(self.members(clustering).clusters, return_counts=True)
+        sizes = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
+        return [
+            Cluster(number, name, sizes.get(number, 0), medoid, cohesion, json.loads(words), parent)
+            for number, name, medoid, cohesion, words, parent in self._rows(clustering)
+        ]
+
+    def names(self, clustering: Clustering) -> dict[int, str]:
+        """Give the names of clusters by number."""
+        return {number: name for number, name, *_ in self._rows(clustering)}
+
+    def _rows(self, clustering: Clustering) -> list[tuple[Any, ...]]:
+        """Read what there is of clusters, but for their sizes, and compare it with checksums."""
         rows = self._db.all(
-            "SELECT number, name, coalesce(n, 0), medoid, cohesion, keywords, parent FROM clusters "
-            "LEFT JOIN (SELECT cluster, count(*) AS n FROM assignments WHERE clustering = ?1 "
-            "GROUP BY cluster) AS sizes ON sizes.cluster = number "
-            "WHERE clustering = ?1 ORDER BY number",
+            f"SELECT {', '.join(COLUMNS['clusters'])}, sum FROM clusters "
+            "WHERE clustering = ? ORDER BY number",
             (clustering.key,),
         )
-        return [
-            Cluster(number, name, size, medoid, cohesion, json.loads(keywords), parent)
-            for number, name, size, medoid, cohesion, keywords, parent in rows
-        ]
+        if any(differing("clusters", rows)):
+            raise checks.damaged(
+                self._db, f"clusters of {clustering.name!r} are not what was stored"
+            )
+        return [row[1:-1] for row in rows]
 
     def members(self, clustering: Clustering) -> Members:
         """Tell which cluster every record is in; those that came later are left out."""
-        columns = self._db.arrays(
-            "SELECT record, cluster, strength FROM assignments "
-            "WHERE clustering = ? AND record > ? ORDER BY record LIMIT ?",
-            (clustering.key,),
-            (np.int64, np.int64, np.float32),
-        )
-        return Members(*columns)
+        what = f"cluster assignments of {clustering.name!r}"
+        keys, clusters, strengths = checked_columns(self._db, "assignments", clustering.key, what)
+        return Members(keys, clusters, strengths.astype(np.float32))
 
     def add(self, found: Found, levels: Sequence[Found] = ()) -> Clustering:
         """Keep a clustering in the place of that of its name, in one transaction.
@@ -242,7 +252,7 @@ class Clusterings:
             self._assign(clustering.key, members)
             finer = clustering
             for level in self.levels(clustering):
-                parents = {each.number: each.parent for each in self.clusters(finer)}
+                parents = {number: parent for number, *_, parent in self._rows(finer)}
                 above = [parents.get(number) for number in members.clusters.tolist()]
                 numbers = np.array([-1 if each is None else each for each in above], np.int64)
                 members = members._replace(clusters=numbers)
@@ -258,6 +268,7 @@ class Clusterings:
             There is no cluster of that number.
         """
         with self._db.transaction():
+            self._rows(clustering)  # else what is damaged would be sealed
             for number, name in names.items():
                 changed = self._db.execute(
                     "UPDATE clusters SET name = ? WHERE clustering = ? AND number = ?",
@@ -265,6 +276,7 @@ class Clusterings:
                 )
                 if not changed.rowcount:
                     raise NothingFoundError(f"{clustering.name!r} has no cluster {number}")
+            seal_clusters(self._db, clustering.key)
 
     def rename(self, old: str, new: str) -> None:
         """Rename a clustering, and its coarser levels with it.
@@ -287,6 +299,7 @@ class Clusterings:
                     raise UsageError(f"collection {self._name!r} has clusters {name!r} already")
             for key, name in renamed.items():
                 self._db.execute("UPDATE clusterings SET name = ? WHERE key = ?", (name, key))
+                checks.seal(self._db, "clusterings", key)
 
     def remove(self, name: str) -> None:
         """Delete a clustering and its coarser levels.
@@ -301,8 +314,9 @@ class Clusterings:
 
     def clear(self) -> None:
         """Delete all of them. Call inside a transaction."""
-        for clustering in self.all():
-            self._delete(clustering.name)
+        names = "SELECT name FROM clusterings WHERE collection = ?"
+        for (name,) in self._db.all(names, (self._collection,)):
+            self._delete(name)
 
     def _add(self, found: Found, base: int | None) -> int:
         key = self._db.execute(
@@ -314,6 +328,7 @@ class Clusterings:
             ),
         ).lastrowid  # fmt: skip
         assert key is not None
+        checks.seal(self._db, "clusterings", key)
         self._assign(key, found.members)
         self._db.executemany(
             "INSERT INTO clusters (clustering, number, name, medoid, cohesion, keywords, parent) "
@@ -326,23 +341,25 @@ class Clusterings:
                 for each in found.clusters
             ),
         )  # fmt: skip
+        seal_clusters(self._db, key)
         return key
 
     def _assign(self, key: int, members: Members) -> None:
+        columns: list[NDArray[Any]] = [np.full(len(members.keys), key), *members]
+        columns.append(column_sums(columns))
+        rows = zip(*(column.tolist() for column in columns), strict=True)
         self._db.executemany(
-            "INSERT OR REPLACE INTO assignments (clustering, record, cluster, strength) "
-            "SELECT ?1, key, ?3, ?4 FROM records WHERE key = ?2 AND collection = ?5",
-            (
-                (key, record, cluster, strength, self._collection)
-                for record, cluster, strength in zip(
-                    *(column.tolist() for column in members), strict=True
-                )
-            ),
+            "INSERT OR REPLACE INTO assignments (clustering, record, cluster, strength, sum) "
+            "SELECT ?1, key, ?3, ?4, ?5 FROM records WHERE key = ?2 AND collection = ?6",
+            ((*row, self._collection) for row in rows),
         )
 
     def _delete(self, name: str) -> None:
         """Delete a clustering with its levels, if it is there."""
-        key = self.by_name().get(name)
+        key = self._db.value(
+            "SELECT key FROM clusterings WHERE collection = ? AND name = ?",
+            (self._collection, name),
+        )
         rows = self._db.all("SELECT key FROM clusterings WHERE key = ?1 OR base = ?1", (key,))
         for (each,) in rows:
             self._db.execute("DELETE FROM assignments WHERE clustering = ?", (each,))
@@ -350,13 +367,8 @@ class Clusterings:
             self._db.execute("DELETE FROM clusterings WHERE key = ?", (each,))
 
 
-def names_of(clusters: Iterable[Cluster]) -> dict[int, str]:
-    """Give the names of clusters by number."""
-    return {each.number: each.name for each in clusters}
-
-
 def _clustering(row: tuple[Any, ...]) -> Clustering:
-    key, name, method, arguments, measures, created, base = row
+    key, _, name, method, arguments, measures, created, base = row
     return Clustering(
         key, name, method, json.loads(arguments), json.loads(measures), created, base
     )  # fmt: skip

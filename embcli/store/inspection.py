@@ -1,6 +1,7 @@
 """Compare everything in a store with its checksums, and find what is lost."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.errors import StoreError
-from embcli.store import checks
+from embcli.store import checks, finding_checks
 from embcli.store.checks import GROUP, SUM, digest
 from embcli.store.database import Database
 from embcli.store.segments import DTYPES, KEY
@@ -47,12 +48,14 @@ class Damage:
         Records that differ.
     vectors : dict from collection to list of int
         Records whose vectors are lost or are not where they should be.
+    findings : dict from table to dict from int to int
+        How many rows that belong to each clustering and layout differ, or belong to none.
     texts : str or None
         What is wrong with the full-text index.
     unchecked : list of str
         What could not be looked at, and why.
     checked : dict from str to int
-        How much was looked at: bytes, rows, records, segments, vectors, codes.
+        How much was looked at: bytes, rows, records, segments, vectors, codes, findings.
     """
 
     structure: list[str] = field(default_factory=list)
@@ -62,6 +65,7 @@ class Damage:
     codes: list[int] = field(default_factory=list)
     records: dict[int, list[int]] = field(default_factory=dict)
     vectors: dict[int, list[int]] = field(default_factory=dict)
+    findings: dict[str, Counter[int]] = field(default_factory=dict)
     texts: str | None = None
     unchecked: list[str] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)
@@ -73,7 +77,7 @@ class Damage:
 
     def __bool__(self) -> bool:
         parts = (self.structure, self.rows, self.segments, self.unequal, self.codes, self.records)
-        return any((*parts, self.vectors, self.texts))
+        return any((*parts, self.vectors, self.findings, self.texts))
 
 
 class Remains(NamedTuple):
@@ -147,6 +151,7 @@ def inspect(db: Database, advance: Advance = lambda done, total: None) -> Damage
         inspection.records,
         inspection.vectors,
         inspection.codes,
+        inspection.findings,
         inspection.texts,
     ):
         try:
@@ -245,6 +250,22 @@ class _Inspection:
             self._looked_at("codes", 1)
             if np.frombuffer(sums or b"", SUM).tolist() != [digest(codes, key)]:
                 self.damage.codes.append(key)
+
+    def findings(self) -> None:
+        for owners, parts in finding_checks.FINDINGS.items():
+            there = {key for (key,) in self._db.all(f"SELECT key FROM {owners}")}
+            wrong: Counter[int] = Counter()
+            for part in parts:
+                for rows in finding_checks.portions(self._db.all, part):
+                    self._looked_at("findings", len(rows))
+                    differ = finding_checks.differing(part, rows)
+                    wrong.update(
+                        row[0]
+                        for row, differs in zip(rows, differ, strict=True)
+                        if differs or row[0] not in there
+                    )
+            if wrong:
+                self.damage.findings[owners] = wrong
 
     def texts(self) -> None:
         """Let FTS5 compare the full-text index with the texts, which takes the right to write."""

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.errors import NothingFoundError
+from embcli.store import checks
 from embcli.store.database import Database
+from embcli.store.finding_checks import checked_columns, column_sums
 from embcli.store.names import check_word
 
 
@@ -75,16 +77,14 @@ class Layouts:
 
     def all(self) -> list[Layout]:
         """List them, the oldest first."""
-        rows = self._db.all(
-            "SELECT key, name, method, dims, arguments, facts, created FROM layouts "
-            "WHERE collection = ? ORDER BY key",
-            (self._collection,),
+        rows = checks.checked_rows(
+            self._db, "layouts", "collection = ? ORDER BY key", (self._collection,)
         )
         return [
             Layout(
                 key, name, method, dims, json.loads(arguments), json.loads(facts), created
             )
-            for key, name, method, dims, arguments, facts, created in rows
+            for key, _, name, method, dims, arguments, facts, created in rows
         ]  # fmt: skip
 
     def find(self, name: str) -> Layout | None:
@@ -114,14 +114,10 @@ class Layouts:
 
     def points(self, layout: Layout) -> Points:
         """Tell where records lie; those that came later and were not placed are left out."""
-        axes = ("x", "y", "z")[: layout.dims]
-        keys, *columns, placed = self._db.arrays(
-            f"SELECT record, {', '.join(axes)}, placed FROM points "
-            "WHERE layout = ? AND record > ? ORDER BY record LIMIT ?",
-            (layout.key,),
-            (np.int64, *[np.float32] * layout.dims, np.bool_),
-        )
-        return Points(keys, np.stack(columns, axis=1), placed)
+        what = f"points of {layout.name!r}"
+        keys, *axes, placed = checked_columns(self._db, "points", layout.key, what)
+        coordinates = np.stack(axes[: layout.dims], axis=1, dtype=np.float32, casting="same_kind")
+        return Points(keys, coordinates, placed.astype(np.bool_))
 
     def add(
         self,
@@ -153,6 +149,7 @@ class Layouts:
                 ),
             ).lastrowid  # fmt: skip
             assert key is not None
+            checks.seal(self._db, "layouts", key)
             self._place(key, points)
         return self.get(name)
 
@@ -174,17 +171,20 @@ class Layouts:
 
     def clear(self) -> None:
         """Delete all of them. Call inside a transaction."""
-        for layout in self.all():
-            self._delete(layout.name)
+        names = "SELECT name FROM layouts WHERE collection = ?"
+        for (name,) in self._db.all(names, (self._collection,)):
+            self._delete(name)
 
     def _place(self, key: int, points: Points) -> None:
-        third = [None] * len(points.keys)
-        columns = [column.tolist() for column in points.coordinates.T] + [third]
-        rows = zip(points.keys.tolist(), *columns[:3], points.placed.tolist(), strict=True)
+        count = len(points.keys)
+        axes = [*points.coordinates.T, np.full(count, np.nan)][:3]  # NaN is NULL
+        columns = [np.full(count, key), points.keys, *axes, points.placed]
+        columns.append(column_sums(columns))
+        rows = zip(*(column.tolist() for column in columns), strict=True)
         self._db.executemany(
-            "INSERT OR REPLACE INTO points (layout, record, x, y, z, placed) "
-            "SELECT ?1, key, ?3, ?4, ?5, ?6 FROM records WHERE key = ?2 AND collection = ?7",
-            ((key, *row, self._collection) for row in rows),
+            "INSERT OR REPLACE INTO points (layout, record, x, y, z, placed, sum) "
+            "SELECT ?1, key, ?3, ?4, ?5, ?6, ?7 FROM records WHERE key = ?2 AND collection = ?8",
+            ((*row, self._collection) for row in rows),
         )
 
     def _delete(self, name: str) -> None:

@@ -18,11 +18,13 @@ from embcli.store import checks
 from embcli.store.checks import digest
 from embcli.store.database import Database
 from embcli.store.encodings import Encodings
+from embcli.store.finding_checks import COLUMNS, FINDINGS
 from embcli.store.inspection import Damage, Places, Remains, lost_vectors, remains
 from embcli.store.known_texts import prefixes
 from embcli.store.segments import DTYPES, KEY, Segments
 
 _UNFINISHED = [1 << 63, 0]
+_FINDINGS = {"clusterings": ("clustering", "cluster"), "layouts": ("layout", "plot")}
 
 
 def reindex(db: Database) -> None:
@@ -38,6 +40,35 @@ def drop_derived(db: Database, damage: Damage) -> None:
         for table in ("encodings", "graphs"):
             for key in damage.rows.get(table, ()):
                 db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+
+
+def drop_findings(db: Database, damage: Damage) -> list[str]:
+    """Delete damaged clusterings, with all their levels, and layouts; return what to do again."""
+    said: list[str] = []
+    with db.transaction():
+        for table, parts in FINDINGS.items():
+            what, again = _FINDINGS[table]
+            keys = {*damage.findings.get(table, ()), *damage.rows.get(table, ())}
+            if table == "clusterings":
+                keys = keys.union(*(_family(db, key) for key in keys))
+            for key in keys:
+                name = db.value(f"SELECT name FROM {table} WHERE key = ?", (key,))
+                said.append(f"the {what} {name or '(its name, too)'} is lost: {again} again")
+                for part in parts:
+                    owner = COLUMNS[part][0]
+                    db.execute(f"DELETE FROM {part} WHERE {owner} = ?", (key,))
+                db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+    return said
+
+
+def _family(db: Database, clustering: int) -> list[int]:
+    """Give the keys of a clustering and its levels, which tell of each other."""
+    rows = db.all(
+        "SELECT key FROM clusterings WHERE coalesce(base, key) IN "
+        "(SELECT coalesce(base, key) FROM clusterings WHERE key = ?)",
+        (clustering,),
+    )
+    return [key for (key,) in rows]
 
 
 def mend_rows(db: Database, damage: Damage) -> list[str]:

@@ -12,6 +12,7 @@ from embcli.errors import StoreError
 from embcli.store import pages
 from embcli.store.checks import SUM, digest, record_sum, seal_all
 from embcli.store.database import Database
+from embcli.store.finding_checks import FINDINGS
 from embcli.store.inspection import is_record
 from embcli.store.known_texts import prefixes
 from embcli.store.segments import KEY, PREFIX
@@ -19,7 +20,6 @@ from embcli.store.segments import KEY, PREFIX
 # In this order: vectors before what triggers delete when vectors come. What follows from vectors
 # (codes, encodings, neighbours) is made again.
 _BY_KEY = ("spaces", "collections", "segments", "records", "maps", "runs", "queries")
-_OF_FINDINGS = {"clusterings": ("clusters", "assignments"), "layouts": ("points",)}
 _HIGHEST = (1 << 63) - 1
 
 
@@ -61,7 +61,7 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
                 hint=f"sqlite3 {damaged} .recover",
             ) from error
         with database.transaction():
-            for table in (*_BY_KEY, *_OF_FINDINGS):
+            for table in (*_BY_KEY, *FINDINGS):
                 if table in tables:
                     rows = _readable(source, table, _columns(database, source, table))
                     copied[table] = _copy(database, source, table, rows)
@@ -70,14 +70,15 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
                 copied["records"] += _records_off_pages(database, damaged)
             if "chunks" in tables:
                 copied["chunks"] = _copy_by(database, source, "chunks", "record", "records")
+            for table, parts in FINDINGS.items():
+                if table in tables and not all(_copy_whole(database, source, p) for p in parts):
+                    for each in (table, *parts):
+                        database.execute(f"DELETE FROM {each}")
+                    copied[table] = 0
             if "checks" in tables:
                 _copy_checks(database, source)
             else:  # a store from before there were any: what is left is taken as it is
                 seal_all(database.connection)
-            for table, parts in _OF_FINDINGS.items():
-                if table in tables and not all(_copy_whole(database, source, p) for p in parts):
-                    database.execute(f"DELETE FROM {table}")
-                    copied[table] = 0
             indexes = "SELECT sql FROM sqlite_master WHERE type = 'index' AND name LIKE 'meta %'"
             for (sql,) in source.execute(indexes).fetchall():
                 database.execute(sql)
@@ -230,7 +231,7 @@ def _copy_by(
 def _copy_checks(database: Database, source: sqlite3.Connection) -> None:
     """Copy the checksums of what was copied."""
     parts = {"segments": "segments", "segments of": "collections"}
-    parts |= {table: table for table in ("spaces", "collections", "maps")}
+    parts |= {table: table for table in ("spaces", "collections", "maps", *FINDINGS)}
     for part, table in parts.items():
         for (key,) in database.all(f"SELECT key FROM {table}"):
             try:
@@ -244,11 +245,11 @@ def _copy_checks(database: Database, source: sqlite3.Connection) -> None:
 
 
 def _copy_whole(database: Database, source: sqlite3.Connection, table: str) -> bool:
-    """Copy a table, or nothing of it."""
+    """Copy a table, if all of it can be read."""
     try:
-        rows = source.execute(f"SELECT * FROM {table}").fetchall()
+        names = ", ".join(_columns(database, source, table))
+        rows = source.execute(f"SELECT {names} FROM {table}").fetchall()
     except sqlite3.DatabaseError:
-        database.execute(f"DELETE FROM {table}")
         return False
     _copy(database, source, table, iter(rows))
     return True

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sqlite_utils import Database
 
 from embcli.encoders.recipe import Recipe
-from embcli.store import checks
+from embcli.store import checks, finding_checks
 
 Step = Callable[[Database], None]
 
@@ -332,6 +332,13 @@ def step_8_checks(db: Database) -> None:
     )
     for table in ("records", "queries"):
         db.table(table).add_column("sum", int)
+    for table in (part for parts in finding_checks.FINDINGS.values() for part in parts):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN sum INTEGER NOT NULL DEFAULT 0")
+    # Before the medoid itself is taken away, see `findings_of_deleted_records`.
+    db.execute(
+        "CREATE TRIGGER medoids_of_deleted_records BEFORE DELETE ON records "
+        "BEGIN UPDATE clusters SET sum = sum - old.key WHERE medoid = old.key; END"
+    )
     for table in ("segments", "codes", *checks.ROWS):
         key = "segment" if table == "codes" else "key"
         db.execute(

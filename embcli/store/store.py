@@ -542,6 +542,10 @@ class Store:
         """Names of collections by the keys that `inspect` gives."""
         return dict(self._db.all("SELECT key, name FROM collections"))
 
+    def names_of_findings(self, table: str) -> dict[int, str]:
+        """Names of `clusterings` or `layouts` by the keys that `inspect` gives."""
+        return dict(self._db.all(f"SELECT key, name FROM {table}"))
+
     def is_whole(self, name: str) -> bool:
         """Whether what is kept of a collection itself and of its space is what was written."""
         try:

@@ -30,6 +30,8 @@ def sound(tmp_path_factory):
         ["encode", few, "-c", "tokens", "--pooling", "none"],
         ["compress", "--kind", "int8"],
         ["compress", "-c", "tokens", "--kind", "bits2"],
+        ["cluster", "-k", "4", "--levels", "2", "--name", "topics"],
+        ["plot", "-M", "pca", "--name", "plane"],
     ):
         assert main([*map(str, words), "-q", "-d", str(path)]) == 0
     store_words(path, "words", list("abc"), np.eye(3, dtype=np.float32))
@@ -90,7 +92,7 @@ def test_a_sound_store(run, store):
     result = run("check")
     assert (result.code, damaged(result)) == (0, {})
     assert {row["part"]: row["checked"] > 0 for row in result.rows} == dict.fromkeys(
-        ["structure", "rows", "records", "segments", "codes", "text index"], True
+        ["structure", "rows", "records", "segments", "codes", "findings", "text index"], True
     )
     before = store.read_bytes()
     result = run("repair")

@@ -13,6 +13,7 @@ from embcli.store import Cluster, Found, Graph, Members, Points
 def store(home):
     with Store("embcli.db") as store:
         yield store
+        assert not store.inspect()
 
 
 @pytest.fixture
