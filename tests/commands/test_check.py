@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import struct
 from contextlib import closing
 from pathlib import Path
 
@@ -181,6 +182,180 @@ def test_a_record_that_was_changed_is_set_aside(run, store, field):
     assert len(left) == 323
     assert id not in left
     assert run("encode", "embcli.db.lost.jsonl", "-q").code == 0
+
+
+SHOWN = {
+    "clusterings": ("clusters", "show", "topics", "-f", "json"),
+    "layouts": ("layouts", "show", "plane", "-f", "json"),
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "sql"),
+    [
+        ("clusterings", "UPDATE clusters SET name = 'other' WHERE rowid_"),
+        ("clusterings", "UPDATE clusters SET keywords = '[]' WHERE rowid_"),
+        ("clusterings", "UPDATE clusters SET cohesion = cohesion + 1e-15 WHERE rowid_"),
+        ("clusterings", "UPDATE clusters SET medoid = medoid + 1 WHERE rowid_"),
+        ("clusterings", "UPDATE clusters SET parent = 1 - parent WHERE rowid_"),
+        ("clusterings", "UPDATE assignments SET cluster = (cluster + 1) % 4 WHERE rowid_"),
+        ("clusterings", "UPDATE assignments SET cluster = 'none' WHERE rowid_"),
+        ("layouts", "UPDATE points SET x = x + 1e-9 WHERE rowid_"),
+        ("layouts", "UPDATE points SET x = y, y = x WHERE rowid_"),
+        ("layouts", "UPDATE points SET placed = 1 WHERE rowid_"),
+        ("layouts", "UPDATE points SET sum = sum + 1 WHERE rowid_"),
+    ],
+)
+def test_findings_that_were_changed_are_never_shown(run, store, table, sql):
+    other = next(words for owners, words in SHOWN.items() if owners != table)
+    untouched = run(*other).out
+    part, owner, second = {
+        "clusters": ("findings", "clustering", "number"),
+        "assignments": ("findings", "clustering", "record"),
+        "points": ("findings", "layout", "record"),
+    }[sql.split()[1]]
+    change(sql.replace("rowid_", f"{owner} = 1 AND {second} = 2"))
+    result = run(*SHOWN[table])
+    assert (result.code, result.out) == (5, "")
+    assert "is damaged: " in result.err
+    assert "try: embcli check --db embcli.db" in result.err
+    result = run("check")
+    assert damaged(result) == {part: 1}
+    name, again = ("topics", "cluster") if table == "clusterings" else ("plane", "plot")
+    (said,) = (row["details"] for row in result.rows if row["damaged"])
+    assert said == f"{table} {name} (repair: deleted; {again} again)"
+    result = run("repair")
+    assert result.code == 0, result.err
+    assert f" {name} is lost: {again} again" in result.err
+    assert damaged(run("check")) == {}
+    assert run(*SHOWN[table]).code == 1
+    assert run(*other).out == untouched
+    assert run("clusters", "list").rows == [] or table == "layouts"  # its levels are gone, too
+
+
+@pytest.mark.parametrize(
+    ("table", "sql"),
+    [
+        ("clusterings", "UPDATE clusterings SET measures = '{}' WHERE key = 1"),
+        ("clusterings", "UPDATE clusterings SET name = 'tropics' WHERE key = 1"),
+        ("layouts", "UPDATE layouts SET facts = '{}' WHERE key = 1"),
+        ("layouts", "DELETE FROM checks WHERE part = 'layouts'"),
+    ],
+)
+def test_what_is_said_of_findings_is_checked(run, store, table, sql):
+    change(sql)
+    assert run(*SHOWN[table]).code == 5
+    assert damaged(run("check")) == {"rows": 1}
+    assert "is lost" in run("repair").err
+    assert damaged(run("check")) == {}
+
+
+def test_findings_of_nothing_are_found(run, store):
+    """As when the row of a layout is lost, or a key has changed into that of another one."""
+    change("DELETE FROM layouts WHERE key = 1")
+    result = run("check")
+    assert damaged(result) == {"findings": 323}
+    assert "the layout (its name, too) is lost: plot again" in run("repair").err
+    assert damaged(run("check")) == {}
+    change("UPDATE assignments SET clustering = 2, record = 9999 WHERE record = 2")
+    assert damaged(run("check")) == {"findings": 1}
+
+
+def test_a_bit_of_a_coordinate_is_missed_by_none(run, store):
+    """Turned over in the file, where SQLite's structure does not suffer."""
+    with closing(sqlite3.connect("embcli.db")) as db:
+        (x,) = db.execute("SELECT x FROM points WHERE record = 7").fetchone()
+    content, stored_x = store.read_bytes(), struct.pack(">d", x)
+    place = content.index(stored_x)
+    assert content.count(stored_x) == 1
+    before = run(*SHOWN["layouts"]).out
+    for bit in range(0, 64, 7):
+        harmed = bytearray(content)
+        harmed[place + bit // 8] ^= 1 << bit % 8
+        store.write_bytes(harmed)
+        assert run(*SHOWN["layouts"]).code == 5, bit
+    assert damaged(run("check")) == {"findings": 1}
+    assert run("repair").code == 0
+    assert run("plot", "-M", "pca", "--name", "plane").code == 0
+    assert run(*SHOWN["layouts"]).out == before
+
+
+def test_findings_stay_sound_as_they_are_changed(run, store, home):
+    medoid = run(*SHOWN["clusterings"]).rows[0]["medoid"]
+    gone = [{"id": medoid}] if isinstance(medoid, str) else []
+    assert gone
+    few = home / "more.jsonl"
+    few.write_text('{"id": "new", "text": "a vaccine against the measles"}\n')
+    for words in (
+        ("delete", medoid),
+        ("encode", few),
+        ("clusters", "assign", "topics"),
+        ("clusters", "label", "0", "first", "--name", "topics"),
+        ("clusters", "rename", "topics", "subjects"),
+        ("plot", "--name", "plane"),
+    ):
+        result = run(*words)
+        assert result.code == 0, (words, result.err)
+    result = run("check")
+    assert damaged(result) == {}
+    assert run("clusters", "show", "subjects").rows[0]["name"] == "first"
+    assert run("layouts", "list").rows[0]["placed"] == 1
+
+
+SUMS = (
+    "SELECT clustering, number, sum FROM clusters",
+    "SELECT clustering, record, sum FROM assignments",
+    "SELECT layout, record, sum FROM points",
+)
+
+
+def sums_in(path):
+    with closing(sqlite3.connect(path)) as db:
+        return [sorted(db.execute(sql)) for sql in SUMS]
+
+
+def without_checksums(path):
+    """Take a store back to version 7."""
+    with closing(sqlite3.connect(path)) as db, db:
+        triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        for (name,) in db.execute(triggers).fetchall():
+            if name.startswith(("checks", "medoids")):
+                db.execute(f"DROP TRIGGER {name}")
+        db.execute("DROP TABLE checks")
+        for table in ("records", "queries", "clusters", "assignments", "points"):
+            db.execute(f"ALTER TABLE {table} DROP COLUMN sum")
+        db.execute("PRAGMA user_version = 7")
+
+
+def test_findings_of_an_older_store_get_checksums(run, store):
+    before, shown_before = sums_in("embcli.db"), [run(*words).out for words in SHOWN.values()]
+    without_checksums("embcli.db")
+    assert "must be upgraded" in run(*SHOWN["layouts"]).err
+    assert run("vacuum").code == 0
+    assert sums_in("embcli.db") == before
+    assert damaged(run("check")) == {}
+    assert [run(*words).out for words in SHOWN.values()] == shown_before
+
+
+@pytest.mark.parametrize("version", [7, 8])
+def test_findings_are_copied_with_their_checksums(run, store, home, version):
+    from embcli.store.salvage import salvage
+
+    change("UPDATE points SET x = 0.5 WHERE record = 7")
+    before = sums_in("embcli.db")
+    if version == 7:
+        without_checksums("embcli.db")
+    with Store("copy.db") as copy:
+        salvage(store, copy.database)
+        damage = copy.inspect()
+    of_clusters, of_members, of_points = sums_in("copy.db")
+    assert [of_clusters, of_members] == before[:2]
+    if version == 8:
+        assert of_points == before[2]
+        assert damage.findings == {"layouts": {1: 1}}
+    else:  # taken as it is
+        assert not damage.findings
+    assert not damage.rows
 
 
 def test_lost_vectors_are_encoded_again(run, store, home):
