@@ -67,7 +67,9 @@ def column_sums(columns: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
     total = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
         if column.dtype.kind == "f":
-            total ^= (column.astype(np.float64) + 0.0).view(np.uint64)
+            numbers = column.astype(np.float64) + 0.0
+            numbers[np.isnan(numbers)] = np.nan  # of which there are many
+            total ^= numbers.view(np.uint64)
         else:
             total ^= column.astype(np.int64).view(np.uint64)
         total += _GAMMA
