@@ -26,8 +26,8 @@ COMMANDS = {
     "check": ("check", "-f", "json"),
 }
 SAME, REFUSED, OTHER = "same", "refused", "OTHER ANSWER"
-# What has no checksums when it is asked: SQLite's own indexes, and whether a row of what was found in
-# a collection is missing. `embcli check` compares them with what they are about.
+# What has no checksum when it is asked: SQLite's own indexes, and whether a row of what was found
+# is missing. `embcli check` compares them with what they are about.
 BY_INDEXES = {"search --lexical", "search --hybrid", "search --where", "collections list"}
 BY_ROWS = {"clusters show", "layouts show"}
 
