@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 from corpora import texts
-from measure import cold, program
+from measure import cold, figure, grid, program
 from models import minilm
 
 WATCHED = str(Path(__file__).with_name("watched.py"))
@@ -250,14 +250,19 @@ def passages(seed: int) -> Iterator[str]:
 
 def print_table(records: int, dim: int, taken: dict[str, Taken]) -> None:
     print(f"{records:,} x {dim}, each step once\n")
-    print("| step | wall s | CPU s | peak RSS MiB | private MiB | file MB |")
+    columns = ["wall s", "CPU s", "peak RSS MiB", "private MiB", "file MB"]
+    print(f"| step | {' | '.join(columns)} |")
     print("|---|---|---|---|---|---|")
+    cells: dict[str, list[str]] = {}
     for name, cost in taken.items():
         size = f"{cost.size / 1e6:,.0f}" if cost.size else ""
-        print(
-            f"| {name} | {cost.wall:,.1f} | {cost.cpu:,.1f} | {cost.peak:,.0f} | "
-            f"{cost.private:,.0f} | {size} |"
-        )
+        cells[name] = [
+            f"{cost.wall:,.1f}", f"{cost.cpu:,.1f}", f"{cost.peak:,.0f}",
+            f"{cost.private:,.0f}", size,
+        ]  # fmt: skip
+        print(f"| {name} | {' | '.join(cells[name])} |")
+        figure(f"{name}: private MiB", cost.private)
+    grid(f"{records:,} x {dim}, each step once", columns, cells)
 
 
 def print_growth(sizes: Sequence[int], dim: int, found: Sequence[dict[str, Taken]]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -29,9 +29,23 @@ START = (
 )
 
 
-def build_app() -> typer.Typer:
+# Set by the shell when it asks for completions; it gives no arguments.
+_COMPLETING = "_EMBCLI_COMPLETE"
+
+
+def build_app(only: str | None = None, *, listed: bool = False) -> typer.Typer:
     """Make the application, with one subcommand for every module in `embcli.commands`.
 
+    Parameters
+    ----------
+    only : str, optional
+        One subcommand, where it is known that no other is asked for: to make all of them takes
+        a third of the time that it takes to start.
+    listed : bool
+        Names and descriptions only, for the list of commands: options take the longest.
+
+    Notes
+    -----
     A module offers either ``command``, a function, or ``app``, a Typer with subcommands; and
     ``PANEL``, the group it is listed under, and ``EXAMPLE``, a line that runs.
     """
@@ -45,14 +59,15 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     app.callback()(_root)
-    modules = (
-        import_module(f"embcli.commands.{found.name}")
-        for found in pkgutil.iter_modules(embcli.commands.__path__)
-        if not found.name.startswith("_")  # what several have in common
-    )
-    for module in sorted(modules, key=lambda module: module.ORDER):
-        name = module.__name__.rpartition(".")[2].removesuffix("_")  # import_ is `import`
-        if hasattr(module, "app"):
+    wanted = {only: _modules()[only]} if only is not None else _modules()
+    modules = {name: import_module(module) for name, module in wanted.items()}
+    # Typer puts those that have subcommands last.
+    in_order = sorted(modules.items(), key=lambda item: (hasattr(item[1], "app"), item[1].ORDER))
+    for name, module in in_order:
+        if listed:
+            told = module.app.info.help if hasattr(module, "app") else module.command.__doc__
+            app.command(name, help=_reflowed(told), rich_help_panel=module.PANEL)(_root)
+        elif hasattr(module, "app"):
             for command in module.app.registered_commands:
                 command.help = _reflowed(command.callback.__doc__)
             app.add_typer(module.app, name=name, rich_help_panel=module.PANEL)
@@ -67,9 +82,19 @@ def build_app() -> typer.Typer:
 
 
 @cache
-def _command() -> Any:
+def _modules() -> dict[str, str]:
+    """Find the module of every subcommand."""
+    return {
+        found.name.removesuffix("_"): f"embcli.commands.{found.name}"  # import_ is `import`
+        for found in pkgutil.iter_modules(embcli.commands.__path__)
+        if not found.name.startswith("_")  # what several have in common
+    }
+
+
+@cache
+def _command(only: str | None = None, *, listed: bool = False) -> Any:
     """Make the command, once for a process that runs several command lines."""
-    return get_command(build_app())
+    return get_command(build_app(only, listed=listed))
 
 
 def _reflowed(docstring: str) -> str:
@@ -106,7 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     notices.listen(to_stderr)
     try:
         _check_characters(words)
-        code = _command().main(words, prog_name="embcli", standalone_mode=False)
+        only = words[0] if words and words[0] in _modules() else None
+        listed = words in ([], ["-h"], ["--help"]) and not os.environ.get(_COMPLETING)
+        code = _command(only, listed=listed).main(words, prog_name="embcli", standalone_mode=False)
         sys.stdout.flush()
         if code == 128 + signal.SIGINT:  # what Typer makes of Ctrl-C
             return _interrupted(code)
@@ -147,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_program() -> NoReturn:
     """Run as a program."""
+    _put_off_markdown()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell: >&-
             setattr(sys, name, open(os.devnull, "w"))
@@ -157,6 +185,23 @@ def run_program() -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())
+
+
+def _put_off_markdown() -> None:
+    """Import Rich's Markdown when somebody makes some.
+
+    Typer imports it to show help, none of which is Markdown here; with its parser it took a third
+    of the time of ``embcli --help``.
+    """
+
+    class Markdown:
+        def __new__(cls, *arguments: Any, **options: Any) -> Any:
+            del sys.modules["rich.markdown"]
+            return import_module("rich.markdown").Markdown(*arguments, **options)
+
+    module = ModuleType("rich.markdown")
+    module.__dict__["Markdown"] = Markdown
+    sys.modules.setdefault("rich.markdown", module)
 
 
 def _usage(error: TyperException) -> int:

@@ -13,7 +13,7 @@ FOLDER = ROOT / "benchmarks"
 # What the scripts share; every other file is a benchmark, and claims something.
 SHARED = {
     "claims.py", "corpora.py", "encode_side.py", "llm_peer.py", "machine.py", "measure.py",
-    "models.py", "report.py", "run.py",
+    "models.py", "report.py", "run.py", "watched.py",
 }  # fmt: skip
 
 

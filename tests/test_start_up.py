@@ -92,3 +92,20 @@ def test_importing_the_package_costs_nothing():
     code = "import sys; import embcli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert not set(done.stdout.split()) & (HEAVY | {"numpy", "typer"})
+
+
+def test_the_list_of_commands_is_that_of_all_of_them(run):
+    """It is made without their options, and each command without the others."""
+    from typer.main import get_command
+
+    from embcli.cli import build_app
+
+    whole, listed = get_command(build_app()), get_command(build_app(listed=True))
+    assert [*whole.commands] == [*listed.commands]
+    for name, command in whole.commands.items():
+        shown = listed.commands[name]
+        assert (shown.get_short_help_str(999), shown.rich_help_panel) == (
+            command.get_short_help_str(999),
+            command.rich_help_panel,
+        )
+        assert [*get_command(build_app(name)).commands] == [name]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from json import loads
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,8 +74,7 @@ class Batch:
     spans: list[NDArray[np.int64]] | None
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(NamedTuple):
     key: int
     hash: str
     meta: str
@@ -143,11 +142,9 @@ class Collection:
 
     def missing(self, records: Sequence[Record]) -> list[Record]:
         """Which records need vectors that the store does not have, one per distinct text."""
-        stored = self._stored(records)
+        stored = self.hashes(record.id for record in records)
         needed = {
-            record.hash: record
-            for record in records
-            if record.id not in stored or stored[record.id].hash != record.hash
+            record.hash: record for record in records if stored.get(record.id) != record.hash
         }
         known = self._known.find(needed)
         return [record for hash, record in needed.items() if hash not in known]
@@ -531,7 +528,13 @@ class Collection:
 
     def hashes(self, ids: Iterable[str]) -> dict[str, str]:
         """Look up the hashes of what was encoded; ids that are not there are left out."""
-        return {id: old.hash for id, old in self._stored_by_id(ids).items()}
+        return dict(
+            self._db.all_in(
+                "SELECT id, hash FROM records WHERE collection = ? AND id IN ({})",
+                (self._key,),
+                ids,
+            )
+        )
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch records in the order asked for.

@@ -145,7 +145,9 @@ def _folder(path):
     path.mkdir()
 
 
-@pytest.mark.parametrize("make", [_fifo, _socket, _folder, None], ids=lambda make: str(make))
+@pytest.mark.parametrize(
+    "make", [_fifo, _socket, _folder, None], ids=["fifo", "socket", "folder", "device"]
+)
 @pytest.mark.parametrize(
     "words", [("search", "x"), ("encode", "corpus.jsonl"), ("collections", "list"), ("vacuum",)]
 )

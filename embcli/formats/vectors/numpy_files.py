@@ -7,8 +7,8 @@ import os
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,14 @@ class NpzReader:
         """Give batches; see `VectorReader`."""
         labels = Labels(self._path, self._options)
         start = 0
-        with self._opened() as archive:
+        with self._opened() as archive, ExitStack() as stack:
+            # Left open, columns would keep the file open, whatever becomes of the archive.
             ids, texts, metas = (
-                name and _Column(archive, name, self._name)
+                name and stack.enter_context(closing(_Column(archive, name, self._name)))
                 for name in (self._ids, self._texts, self._metas)
             )
-            for rows in self._blocks():
+            blocks = stack.enter_context(closing(self._blocks()))
+            for rows in blocks:
                 n = len(rows)
                 own = labels.take(n)
                 of_file = [column.take(n) if column else None for column in (ids, texts, metas)]
@@ -175,7 +177,7 @@ class NpzReader:
                 f"{self._name}, {name!r}: shape {shape} takes {size:,} bytes, found {found:,}"
             )
 
-    def _blocks(self) -> Iterator[NDArray[Any]]:
+    def _blocks(self) -> Generator[NDArray[Any]]:
         """Read the vectors, some rows at a time."""
         with self._opened() as archive, archive.open(f"{self._field}.npy") as member:
             step = rows_at_once(self.dim)
@@ -233,7 +235,15 @@ class _Column:
     def __init__(self, archive: zipfile.ZipFile, name: str, path: str) -> None:
         self._member = archive.open(f"{name}.npy")
         self._what = f"{path}, {name!r}"
-        _, _, self._dtype = _header(self._member, self._what)
+        try:
+            _, _, self._dtype = _header(self._member, self._what)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Read no more."""
+        self._member.close()
 
     def take(self, n: int) -> list[str]:
         """Read the next n."""
