@@ -27,6 +27,11 @@ class Claim(NamedTuple):
             return f"≥ {self.at_least:,}"
         return f"{self.about:,} ± {self.within:,}"
 
+    @property
+    def is_of_size(self) -> bool:
+        """Whether it is about memory or seconds, which smaller sizes say nothing of."""
+        return bool(self.unit) and self.unit not in ("%", "points")
+
     def holds(self, value: float) -> bool:
         """Judge a figure; what is no number holds nothing."""
         if self.at_most is not None:
@@ -63,4 +68,4 @@ def number(value: float) -> str:
         return f"{value:,.0f}"
     if size < 1e-3:
         return f"{value:.1e}"
-    return f"{value:.3g}" if size >= 1 or size < 0.1 else f"{value:.4f}".rstrip("0")
+    return f"{value:.3g}" if size >= 1 or size < 0.1 else f"{value:.4f}".rstrip("0").rstrip(".")

@@ -11,6 +11,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _OWN = ("numpy", "tokenizers", "typer", "wordllama", "safetensors", "sqlite-utils")
+_MEASURING = ("measure.py", "corpora.py", "watched.py")
 _ASK = """
 import json, sys
 from importlib.metadata import PackageNotFoundError, version
@@ -70,11 +71,15 @@ def system() -> str:
 
 
 def revision(root: Path, script: str) -> dict[str, str]:
-    """Name the commit, and the code that is run: nothing where it was changed since."""
+    """Name the commit, and the code that is run: nothing where it was changed since.
+
+    That is the package, the script, and what scripts measure with.
+    """
+    files = ("embcli", f"benchmarks/{script}", *(f"benchmarks/{name}" for name in _MEASURING))
     try:
         changed = git(root, "status", "--porcelain", "--", "embcli", "benchmarks/*.py")
         commit = git(root, "rev-parse", "--short=7", "HEAD")
-        trees = git(root, "rev-parse", "HEAD:embcli", f"HEAD:benchmarks/{script}").split()
+        trees = git(root, "rev-parse", *(f"HEAD:{file}" for file in files)).split()
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "", "code": ""}
     if changed:

@@ -52,9 +52,11 @@ def sizes(of_run: Result) -> list[str]:
 
 
 def verdicts(claim: Claim, of_run: Result) -> list[tuple[str, float, bool]]:
-    """Judge a claim by every result that counts."""
+    """Judge a claim by every result that counts: memory and seconds by none of smaller sizes."""
     found = []
     for size in sizes(of_run):
+        if size == "quick" and claim.is_of_size:
+            continue
         value = of_run[size]["figures"].get(claim.figure)
         if value is not None:
             found.append((size, value, claim.holds(value)))
@@ -77,8 +79,8 @@ def claims(runs: Sequence[Run], kept: Result) -> Iterator[str]:
     yield (
         f"{len(rows)} claims: {total(counts, True)}; {total(counts, False)}; {counts['', False]} "
         f"were not measured; of {counts['failed', False]} the script failed. *Smaller* is a run of "
-        "smaller sizes than the claim is about, *older* one from before this page was generated; "
-        "where there is nothing else, they decide."
+        "smaller sizes than the claim is about, and judges no memory or seconds; *older* is one "
+        "from before this page was generated; where there is nothing else, they decide."
     )
     yield ""
     yield "| claim | needed | measured | holds | run |"

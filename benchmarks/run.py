@@ -21,6 +21,7 @@ import fcntl
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 Result = dict[str, Any]
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these, done or not")
     parser.add_argument("--list", action="store_true", help="the runs, and how they stand")
@@ -54,15 +55,32 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("/tmp/embcli-benchmarks"))
     parser.add_argument("--peers-python", default=sys.executable)
     arguments = parser.parse_args()
+    # Scripts run elsewhere.
+    arguments.peers_python = found_python(parser, arguments.peers_python)
     runs = read()
     kept = load()
     if arguments.list:
         for run in runs:
             print(f"{run.name:24} {run.script:20} {judged(run, kept)}")
-        return
+        sys.stdout.flush()  # while a closed pipe can still be told
+        return 0
+    failed = 0
     if not arguments.page:
-        campaign(chosen(parser, runs, arguments.only), kept, arguments)
+        wanted = chosen(parser, runs, arguments.only)
+        try:
+            arguments.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"--cache {arguments.cache}: {error.strerror}")
+        failed = campaign(wanted, kept, arguments)
     write_page(runs, kept)
+    return 1 if failed else 0
+
+
+def found_python(parser: argparse.ArgumentParser, python: str) -> str:
+    found = shutil.which(python)
+    if found is None:
+        parser.error(f"--peers-python {python}: no such program")
+    return str(Path(found).absolute())  # not resolved: a link makes a virtual environment
 
 
 def chosen(parser: argparse.ArgumentParser, runs: list[Run], names: list[str] | None) -> list[Run]:
@@ -73,36 +91,43 @@ def chosen(parser: argparse.ArgumentParser, runs: list[Run], names: list[str] | 
     return [known[name] for name in names] if names else runs
 
 
-def campaign(runs: list[Run], kept: Result, arguments: argparse.Namespace) -> None:
-    arguments.cache.mkdir(parents=True, exist_ok=True)
-    lock = (arguments.cache / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        # Two campaigns would measure each other, and write the same files.
-        sys.exit(f"another campaign uses {arguments.cache}: give another --cache, or wait")
-    machine = describe(arguments.peers_python)
-    for run in runs:
-        quick = arguments.quick and run.quick is not None
-        said = str(run.quick if quick else run.arguments)
-        size = "quick" if quick else "full"
-        result: Result = {"command": shown(run, said), **revision(ROOT, run.script)}
-        of_run = kept["results"].setdefault(run.name, {})
-        known = of_run.get(size, {})
-        same = all(known.get(key) == result[key] for key in ("command", "code"))
-        if same and result["code"] and not (arguments.again or arguments.only):
-            print(f"{run.name}: done before", file=sys.stderr)
-            continue
-        print(f"{run.name}: {result['command']}", file=sys.stderr, flush=True)
-        result |= measured(run, said, arguments)
-        if "error" in result:
-            of_run["failed"] = result
-        else:
+def campaign(runs: list[Run], kept: Result, arguments: argparse.Namespace) -> int:
+    """Run what was not run before; return how many scripts failed."""
+    with (arguments.cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # Two campaigns would measure each other, and write the same files.
+            sys.exit(f"another campaign uses {arguments.cache}: give another --cache, or wait")
+        machine = describe(arguments.peers_python)
+        return sum(not succeeds(run, kept, machine, arguments) for run in runs)
+
+
+def succeeds(run: Run, kept: Result, machine: Result, arguments: argparse.Namespace) -> bool:
+    """Run a script, unless that was done, and keep what it hands on; tell whether it succeeded."""
+    quick = arguments.quick and run.quick is not None
+    said = str(run.quick if quick else run.arguments)
+    size = "quick" if quick else "full"
+    result: Result = {"command": shown(run, said), **revision(ROOT, run.script)}
+    of_run = kept["results"].setdefault(run.name, {})
+    known = of_run.get(size, {})
+    same = all(known.get(key) == result[key] for key in ("command", "code"))
+    if same and result["code"] and not (arguments.again or arguments.only):
+        print(f"{run.name}: done before", file=sys.stderr)
+        return True
+    print(f"{run.name}: {result['command']}", file=sys.stderr, flush=True)
+    result |= measured(run, said, arguments)
+    if "error" in result:
+        of_run["failed"] = result
+    else:
+        # That a smaller run succeeds says nothing of one that failed at its full size.
+        if not quick or of_run.get("failed", {}).get("command") == result["command"]:
             of_run.pop("failed", None)
-            of_run[size] = result | {"machine": place(kept["machines"], machine)}
-        save(kept)
-        write_page(read(), kept)
-        print(f"{run.name}: {judged(run, kept)}", file=sys.stderr, flush=True)
+        of_run[size] = result | {"machine": place(kept["machines"], machine)}
+    save(kept)
+    write_page(read(), kept)
+    print(f"{run.name}: {judged(run, kept)}", file=sys.stderr, flush=True)
+    return "error" not in result
 
 
 def shown(run: Run, arguments: str) -> str:
@@ -190,6 +215,9 @@ if __name__ == "__main__":
     # So that what was started ends, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        main()
+        sys.exit(main())
+    except BrokenPipeError:  # of --list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)

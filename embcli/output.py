@@ -370,7 +370,7 @@ def _write_table(stream: TextIO, table: Table) -> None:
 def _json(row: Row) -> str:
     # What a terminal obeys can only be in strings, where another spelling means the same.
     text = json.dumps(row, ensure_ascii=False)
-    return text if text.isascii() else _UNSAFE_IN_JSON.sub(_as_json, text)
+    return text if text.isascii() and "\x7f" not in text else _UNSAFE_IN_JSON.sub(_as_json, text)
 
 
 def _cell(value: Any) -> str:
@@ -386,7 +386,7 @@ def _escaped(text: str) -> str:
 
 _DIRECTIONS = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _UNSAFE = re.compile(f"[\x00-\x08\x0a-\x1f\x7f-\x9f{_DIRECTIONS}\ud800-\udfff]")
-_UNSAFE_IN_JSON = re.compile(f"[\x80-\x9f{_DIRECTIONS}]")
+_UNSAFE_IN_JSON = re.compile(f"[\x7f-\x9f{_DIRECTIONS}]")
 _CELL_END = re.compile(r"[\\\t\n\r]")
 _LINE_END = re.compile(r"[\n\r]")
 

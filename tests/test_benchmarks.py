@@ -88,9 +88,58 @@ def test_verdicts_are_computed(modules):
     )
     assert "| not run | not run |" in row({})
     assert "| 1 (older) | **failed to run**; yes (older) |" in row({"failed": {}} | older)
+    # Smaller sizes say nothing of memory and seconds.
+    claim = claims.Claim("at most one", "seconds", at_most=1, unit="s")
+    run = claims.Run("it", "it.py", (claim,))
+    assert "| 1 s (older) | yes (older) |" in row({"quick": figures} | older)
+    assert "| not run | not run |" in row({"quick": figures})
+    assert [claims.number(value) for value in (0.9999999, 0.5, 12.0)] == ["1", "0.5", "12"]
     assert not claim.holds(float("nan"))
     near = claims.Claim("about", "x", about=2, within=0.5)
     assert [near.holds(value) for value in (1.4, 1.5, 2.5, 2.6)] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--peers-python", "/nonexistent"], "--peers-python /nonexistent: no such program"),
+        (["--cache", "/dev/null/x"], "--cache /dev/null/x: Not a directory"),
+    ],
+)
+def test_a_campaign_that_cannot_begin_says_why(modules, monkeypatch, capsys, words, message):
+    import run
+
+    monkeypatch.setattr(sys, "argv", ["run.py", "--only", "startup", *words])
+    with pytest.raises(SystemExit, match="2"):
+        run.main()
+    assert message in capsys.readouterr().err
+    sys.modules.pop("run")
+
+
+def test_a_failure_is_told_and_stays_until_the_same_succeeds(modules, monkeypatch, tmp_path):
+    import run
+
+    claims = modules[0]
+    kept = {"machines": [], "results": {}}
+    outcomes = iter(["exit code 1", "", ""])
+    one = claims.Run("it", "it.py", (), arguments="--all", quick="--some")
+
+    def measured(*_):
+        return {"figures": {}, **({"error": error} if (error := next(outcomes)) else {})}
+
+    for name, value in {
+        "measured": measured, "judged": lambda *_: "", "save": lambda *_: None,
+        "write_page": lambda *_: None, "describe": lambda *_: {}, "read": list,
+        "revision": lambda *_: {"commit": "", "code": ""},
+    }.items():  # fmt: skip
+        monkeypatch.setattr(run, name, value)
+    for quick, failed, left in ((False, 1, True), (True, 0, True), (False, 0, False)):
+        arguments = run.argparse.Namespace(
+            cache=tmp_path, peers_python="", quick=quick, again=False, only=None
+        )
+        assert run.campaign([one], kept, arguments) == failed
+        assert ("failed" in kept["results"]["it"]) == left
+    sys.modules.pop("run")
 
 
 def test_scripts_hand_on_what_they_print(modules, tmp_path, monkeypatch, capsys):

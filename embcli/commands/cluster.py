@@ -288,6 +288,8 @@ def command(
             note=output.note,
         ) as subject,
     ):
+        if show == "outliers":
+            report.ask_for_odd(subject.collection)
         result = cluster(
             subject,
             plan,

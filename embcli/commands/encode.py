@@ -115,6 +115,7 @@ def command(
         typer.Option(
             metavar="BYTES",
             min=1024,
+            max=1 << 40,
             help="A line, row or JSON value that is larger is named and passed over.",
             rich_help_panel=READING,
         ),
@@ -265,6 +266,7 @@ def command(
         line_ids=line_ids,
         meta_fields=tuple(meta_field) if meta_field else None,
         max_record_bytes=max_record_bytes,
+        size_option="--max-record-bytes",
     )
     options = EncoderOptions(
         device=device,

@@ -66,6 +66,8 @@ class ReadOptions:
         Fields to keep as metadata; all others if None.
     max_record_bytes : int
         What is larger is passed over, and never in memory as a whole.
+    size_option : str
+        The option that sets it, if there is one, to be named in messages.
     """
 
     format: str | None = None
@@ -78,8 +80,9 @@ class ReadOptions:
     line_ids: bool = False
     meta_fields: tuple[str, ...] | None = None
     max_record_bytes: int = MAX_RECORD_BYTES
+    size_option: str = ""
 
 
-def too_large(what: str, most: int) -> str:
-    """Say that something is larger than a record may be."""
-    return f"{what} is larger than {most:,} bytes (encode --max-record-bytes)"
+def too_large(what: str, most: int, option: str = "") -> str:
+    """Say that something is larger than a record may be, and which option would let it."""
+    return f"{what} is larger than {most:,} bytes{f' ({option})' if option else ''}"

@@ -210,8 +210,8 @@ def _is_below(name: str, folder: str) -> bool:
 def _expanded(pattern: str) -> Iterator[str]:
     """Find what matches a glob pattern, as `glob.iglob` does.
 
-    But ``**`` stands for no folder that a link leads to, as with directories: links may lead in
-    circles, in which there are more ways than anybody can wait for.
+    But ``**`` and what stands behind it follow no link to a folder, as with directories: links may
+    lead in circles, in which there are more ways than anybody can wait for.
     """
     before, among, after = f"/{pattern}".partition("/**/")
     if not among and pattern.rpartition("/")[2] == "**":
@@ -225,7 +225,19 @@ def _expanded(pattern: str) -> Iterator[str]:
             folders[:] = [name for name in folders if not name.startswith(".")]
             place = folder if base else os.path.relpath(folder)
             rest = after.removeprefix("**/")
-            yield from _expanded(rest if place == "." else os.path.join(glob.escape(place), rest))
+            found = _expanded(rest if place == "." else os.path.join(glob.escape(place), rest))
+            yield from (path for path in found if not _through_link(path, place))
+
+
+def _through_link(path: str, place: str) -> bool:
+    """Whether a link to a folder is on the way from a folder to what is below it."""
+    least = 0 if place == "." else len(place)
+    folder = os.path.dirname(path)
+    while len(folder) > least:
+        if os.path.islink(folder):
+            return True
+        folder = os.path.dirname(folder)
+    return False
 
 
 def _matches(name: list[str], pattern: list[str]) -> bool:

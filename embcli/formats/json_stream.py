@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any
 
 from embcli.errors import InputError
-from embcli.formats import Item, Problem, too_large
+from embcli.formats import Item, Problem
 from embcli.formats.fields import guess_text_field
 from embcli.formats.jsonl import DECODER, explain
 from embcli.formats.jsonl import as_item as item_of
@@ -58,13 +58,13 @@ def read(stream: ByteStream) -> Iterator[Item | Problem]:
 class _TooLarge:
     """In the place of a value that was passed over."""
 
-    most: int
+    message: str
 
 
 def as_item(source: str, value: Any, line: int, key: str | None = None) -> Item | Problem:
     """Accept objects and strings as records."""
     if isinstance(value, _TooLarge):
-        return Problem(source, line, too_large("this JSON value", value.most))
+        return Problem(source, line, value.message)
     return item_of(source, value, line, key)
 
 
@@ -247,9 +247,7 @@ class _Cursor:
     def hold(self, size: int, more: int) -> int:
         """Add to the size of what has to stay in memory, which may be as large as a record."""
         if size + more > self._longest:
-            message = too_large(
-                "what is not an array of records, and is read whole,", self._longest
-            )
+            message = self._stream.too_large("what is not an array of records, and is read whole,")
             raise _Broken(self.line, message)
         return size + more
 
@@ -280,7 +278,7 @@ class _Cursor:
         self._advance(end)
         if self.length > self._longest:
             self.length = 1
-            return _TooLarge(self._longest)
+            return _TooLarge(self._stream.too_large("this JSON value"))
         return value
 
     def _pass_over(self) -> _TooLarge:
@@ -306,7 +304,7 @@ class _Cursor:
                 depth -= 1
             if depth <= 0 and not quoted:
                 self.length = 1
-                return _TooLarge(self._longest)
+                return _TooLarge(self._stream.too_large("this JSON value"))
 
     def _advance(self, end: int) -> None:
         self.line += self._buffer.count("\n", self._at, end)

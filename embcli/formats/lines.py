@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from embcli.formats import Problem, too_large
+from embcli.formats import Problem
 from embcli.formats.source import ByteStream
 
 
@@ -28,7 +28,7 @@ def numbered_lines(stream: ByteStream) -> Iterator[Line]:
     newline = b"\r" if b"\r" in stream.sample and b"\n" not in stream.sample else b"\n"
     for number, raw in enumerate(stream.lines(newline), 1):
         if len(raw) > stream.longest:
-            problem = Problem(stream.name, number, too_large("this line", stream.longest))
+            problem = Problem(stream.name, number, stream.too_large("this line"))
             yield Line(number, "\n", problem)
             continue
         try:

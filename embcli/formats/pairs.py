@@ -54,10 +54,10 @@ def read_pairs(path: str | os.PathLike[str]) -> tuple[list[NamedPair], list[Prob
             tabs = b"\t" in stream.sample
             for line in numbered_lines(stream):
                 if line.problem:
-                    reason = line.problem.message.partition(" (")[0]
-                    problems.append(
-                        replace(line.problem, message=f"{reason} (iconv converts other encodings)")
-                    )
+                    # There is no --encoding here.
+                    reason, other, _ = line.problem.message.partition(" (")
+                    advice = " (iconv converts other encodings)" if other else ""
+                    problems.append(replace(line.problem, message=reason + advice))
                     continue
                 if not line.text.strip():
                     continue

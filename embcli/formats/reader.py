@@ -62,8 +62,9 @@ class Reader:
                 continue
             line = 1
             try:
-                encoding, longest = self._options.encoding, self._options.max_record_bytes
-                with open_source(source, encoding, longest) as stream:
+                of = self._options
+                opened = open_source(source, of.encoding, of.max_record_bytes, of.size_option)
+                with opened as stream:
                     self._stream = stream
                     for result in self.read(source, stream):
                         line = _line(result) + 1

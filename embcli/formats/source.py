@@ -12,7 +12,7 @@ from functools import partial
 from typing import IO, Any, Protocol, cast
 
 from embcli.errors import InputError, UsageError
-from embcli.formats import MAX_RECORD_BYTES
+from embcli.formats import MAX_RECORD_BYTES, too_large
 from embcli.formats.inputs import Source
 
 SAMPLE_BYTES = 1 << 16
@@ -57,9 +57,11 @@ class ByteStream:
         raw: io.BufferedReader,
         encoding: str | None,
         longest: int = MAX_RECORD_BYTES,
+        size_option: str = "",
     ) -> None:
         self.name = source.name
         self.longest = longest
+        self._size_option = size_option
         self._raw = raw
         stream = _decompressed(raw)
         with self.reading():
@@ -80,6 +82,10 @@ class ByteStream:
             return self._raw.tell()
         except OSError:
             return 0
+
+    def too_large(self, what: str) -> str:
+        """Say that something is larger than `longest`."""
+        return too_large(what, self.longest, self._size_option)
 
     def lines(self, newline: bytes) -> Iterator[bytes]:
         """Lines with their ends, as long as they can be read.
@@ -138,7 +144,10 @@ class ByteStream:
 
 @contextmanager
 def open_source(
-    source: Source, encoding: str | None = None, longest: int = MAX_RECORD_BYTES
+    source: Source,
+    encoding: str | None = None,
+    longest: int = MAX_RECORD_BYTES,
+    size_option: str = "",
 ) -> Iterator[ByteStream]:
     """Open a source for reading; see `ByteStream`.
 
@@ -152,14 +161,15 @@ def open_source(
     if source.path is None:
         if sys.stdin is None:
             raise InputError("standard input is closed")
-        yield ByteStream(source, cast(io.BufferedReader, sys.stdin.buffer), encoding, longest)
+        stdin = cast(io.BufferedReader, sys.stdin.buffer)
+        yield ByteStream(source, stdin, encoding, longest, size_option)
         return
     try:
         raw = source.path.open("rb")
     except OSError as error:
         raise InputError(f"cannot be opened ({error.strerror})") from error
     with raw:
-        yield ByteStream(source, raw, encoding, longest)
+        yield ByteStream(source, raw, encoding, longest, size_option)
 
 
 def _decompressed(buffered: io.BufferedReader) -> io.BufferedReader:

@@ -104,7 +104,7 @@ def _value(field: str) -> Any:
 
 def rows(stream: ByteStream, delimiter: str) -> Iterator[tuple[int, list[str]] | Problem]:
     """Read the fields of every row and the line where it begins, the header among them."""
-    csv.field_size_limit(stream.longest)
+    csv.field_size_limit(2 * stream.longest + 2)  # `_Feed` stops before
     feed = _Feed(stream)
     width = 0
     while True:
@@ -122,6 +122,9 @@ def rows(stream: ByteStream, delimiter: str) -> Iterator[tuple[int, list[str]] |
             else:
                 return
         except csv.Error as error:
+            if isinstance(error, _RowTooLargeError) and delimiter != "\t":
+                yield feed.pass_over(delimiter)
+                continue
             if delimiter != "\t":
                 line, _ = feed.restart_after_first()
                 yield Problem(stream.name, line, _explain(error))
@@ -135,15 +138,24 @@ def rows(stream: ByteStream, delimiter: str) -> Iterator[tuple[int, list[str]] |
 def _explain(error: csv.Error) -> str:
     if "unexpected end of data" in str(error):
         return "a quoted field is never closed"
-    if "field larger" in str(error):
+    if isinstance(error, _EndlessError):
         return "a quoted field never seems to close"
     return f"not CSV: {error}"
+
+
+class _RowTooLargeError(csv.Error):
+    """A row goes on, within quotes, and is larger than rows may be."""
+
+
+class _EndlessError(csv.Error):
+    """Lines were read again too often."""
 
 
 class _Feed:
     """Lines for a csv.reader, remembering those of the row being read."""
 
     def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
         self._lines = numbered_lines(stream)
         self._longest = stream.longest
         self._taken: list[Line] = []
@@ -155,19 +167,23 @@ class _Feed:
         return self
 
     def __next__(self) -> str:
-        if self._taken and (
-            self._size > self._longest or self._reread > _AGAIN_AT_LEAST + _AGAIN * self._read
-        ):
-            raise csv.Error("field larger than rows may be")
+        if self._taken and self._size > self._longest:
+            raise _RowTooLargeError
+        if self._taken and self._reread > _AGAIN_AT_LEAST + _AGAIN * self._read:
+            raise _EndlessError
+        line = self._next()
+        self._taken.append(line)
+        self._size += len(line.text)
+        return line.text
+
+    def _next(self) -> Line:
         if self._again:
             line = self._again.pop()
             self._reread += len(line.text)
         else:
             line = next(self._lines)
             self._read += len(line.text)
-        self._taken.append(line)
-        self._size += len(line.text)
-        return line.text
+        return line
 
     def holds_rows(self, width: int) -> bool:
         """Whether a line of the row just read, other than its first, looks like a row itself."""
@@ -177,9 +193,37 @@ class _Feed:
         """Forget the lines of the row just read; return its number and what is wrong with it."""
         number = self._taken[0].number if self._taken else 0
         problem = next((line.problem for line in self._taken if line.problem), None)
+        if problem is None and self._size > self._longest:
+            problem = Problem(self._stream.name, number, self._stream.too_large("this row"))
         self._taken.clear()
         self._size = 0
         return number, problem
+
+    def pass_over(self, delimiter: str) -> Problem:
+        """Read to the end of a row that is too large, holding no more of it; say what it is.
+
+        Where there is no end, the lines that are held are offered again.
+        """
+        first, last = self._taken[0].number, self._taken[-1].number
+        beyond = last
+        while True:
+            try:
+                line = self._next()
+            except StopIteration:
+                self.restart_after_first()
+                lost = f" (lines {last + 1:,} to {beyond:,} are passed over)"
+                message = f"a quoted field is never closed{lost if beyond > last else ''}"
+                return Problem(self._stream.name, first, message)
+            beyond = line.number
+            try:
+                # What was read so far ended within quotes.
+                next(csv.reader(['"' + line.text], delimiter=delimiter, strict=True))
+            except csv.Error as error:
+                if "unexpected end of data" in str(error):
+                    continue
+            self._taken.clear()
+            self._size = 0
+            return Problem(self._stream.name, first, self._stream.too_large("this row"))
 
     def restart_after_first(self) -> tuple[int, str]:
         """Offer the lines of the row that failed again, all but the first, which is returned."""

@@ -1,11 +1,15 @@
 """Plain text: a record per line, or per file."""
 
 from collections.abc import Iterator
+from functools import partial
+from itertools import islice
 
 from embcli.errors import InputError
-from embcli.formats import Item, Problem, too_large
+from embcli.formats import Item, Problem
 from embcli.formats.lines import numbered_lines, wrong_byte
 from embcli.formats.source import ByteStream
+
+_PIECE = 1 << 20
 
 
 def read_lines(stream: ByteStream) -> Iterator[Item | Problem]:
@@ -21,9 +25,11 @@ def read_lines(stream: ByteStream) -> Iterator[Item | Problem]:
 def read_whole(stream: ByteStream) -> Iterator[Item | Problem]:
     """Read the file as one record."""
     refuse_binary(stream)
-    raw = stream.read(stream.longest + 1)
+    # What may be read is more than what would fit: room is made as it comes.
+    pieces = iter(partial(stream.read, _PIECE), b"")
+    raw = b"".join(islice(pieces, stream.longest // _PIECE + 1))
     if len(raw) > stream.longest:
-        yield Problem(stream.name, 1, too_large("the file", stream.longest))
+        yield Problem(stream.name, 1, stream.too_large("the file"))
         return
     try:
         yield Item(raw.decode(stream.encoding), 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.errors import NothingFoundError, UsageError
+from embcli.pipelines.memory import HELD, ask
 from embcli.pipelines.search import Hit
 from embcli.store import Collection, Store
 
@@ -132,6 +133,7 @@ def _candidates(
     if source.chunking is None:
         blocks = ((block.keys, block.vectors) for block in source.scan())
     else:
+        ask([(len(source), source.recipe.dim)], HELD.of(source), lambda message: None)
         blocks = [source.matrix()]
     for keys, vectors in blocks:
         kept = ~np.isin(keys, excluded)

@@ -13,7 +13,7 @@ from embcli.core.cosine import unit32
 from embcli.core.duplicates import star_groups
 from embcli.errors import InputError, NothingFoundError, counted
 from embcli.pipelines.dedup import THRESHOLD
-from embcli.pipelines.memory import NEEDS
+from embcli.pipelines.memory import NEEDS, ask
 from embcli.pipelines.pairwise import Advance, Note, note_means
 from embcli.pipelines.sides import Side, check_whole
 from embcli.store import Cluster, Clustering, Collection, Members, Store
@@ -239,6 +239,12 @@ def _parts(source: Collection, keys: Ints) -> Iterator[tuple[slice, NDArray[np.f
         wanted[keys[rows]] = True
         vectors = source.matrix(wanted)[1]
         yield rows, unit32(vectors, out=vectors)
+
+
+def ask_for_odd(collection: Collection) -> None:
+    """Refuse at once what `odd_rows` has no memory for."""
+    size = len(collection), collection.recipe.dim
+    ask([size], NEEDS["dedup"].of(collection), lambda message: None)
 
 
 def _both(collection: Collection, clustering: Clustering, note: Note) -> tuple[Side, Members]:

@@ -10,6 +10,7 @@ from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.errors import NothingFoundError, counted
 from embcli.formats import Problem
 from embcli.formats.wordsets import AnalogySet, SimilaritySet, read_word_set
+from embcli.pipelines.memory import HELD, ask
 from embcli.store import Store
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ def evaluate_words(
         source = store.collection(collection)
         names = source.names()
         first = list(names)[:restrict]
+        ask([(len(first), source.recipe.dim)], HELD.of(source), note, option="--restrict")
         vectors = source.matrix(None if len(first) == len(names) else _wanted(first, max(names)))[1]
     vocabulary = Vocabulary([names[key] for key in first], vectors, ignore_case)
     figures: list[WordFigure] = []

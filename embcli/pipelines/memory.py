@@ -18,6 +18,9 @@ Note = Callable[[str], None]
 _MUCH, _SHARE = 1 << 30, 0.25
 # What is left to others when a sample is proposed.
 _LEFT = 0.9
+# A sample of fewer is not proposed: there is hardly anything that it can be clustered into.
+_FEWEST = 10
+_SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([KMGT]?)(?:i?B)?"
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -110,7 +113,9 @@ def ask(
         fewer = _fitting(*sizes[0], need, there)
         raise UsageError(
             f"{takes}, and {_shown(there)} are available",
-            hint=f"{option} {fewer}" if option and fewer else "fewer records, or more memory",
+            hint=f"{option} {fewer}"
+            if option and fewer >= _FEWEST
+            else "fewer records, or more memory",
         )
 
 
@@ -150,7 +155,7 @@ def available(root: str = "/") -> int | None:
     """
     given = os.environ.get(MEMORY_VARIABLE)
     if given:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?", given.strip(), re.IGNORECASE)
+        found = re.fullmatch(_SIZE, given.strip(), re.IGNORECASE)
         if found is None:
             raise UsageError(f"{MEMORY_VARIABLE} is a size such as 8G, not {given!r}")
         return int(float(found[1]) * _UNITS[found[2].upper()])

@@ -143,9 +143,7 @@ class Collection:
     def missing(self, records: Sequence[Record]) -> list[Record]:
         """Which records need vectors that the store does not have, one per distinct text."""
         stored = self.hashes(record.id for record in records)
-        needed = {
-            record.hash: record for record in records if stored.get(record.id) != record.hash
-        }
+        needed = {record.hash: record for record in records if stored.get(record.id) != record.hash}
         known = self._known.find(needed)
         return [record for hash, record in needed.items() if hash not in known]
 

@@ -25,6 +25,13 @@ def test_a_tab_divides_what_has_spaces(home):
     assert pairs("d.tsv") == ([("el perro", "the dog"), ("un gato", "a cat")], [])
 
 
+def test_a_line_that_is_too_long_needs_no_other_encoding(home):
+    (home / "d.txt").write_text("uno one\n" + "x" * (1 << 26) + "\n")
+    assert pairs("d.txt") == (
+        [("uno", "one")], ["d.txt:2: this line is larger than 67,108,864 bytes"]
+    )  # fmt: skip
+
+
 def test_bad_lines_are_named_and_the_rest_is_kept(home):
     (home / "d.txt").write_bytes(b"uno one\ndos\ntres three 3\ncinco \xff\ncuatro four\n")
     found, problems = pairs("d.txt")

@@ -1,5 +1,6 @@
 """What commands say they need, what there is, and what they take."""
 
+import ast
 import json
 import os
 import resource
@@ -149,6 +150,7 @@ def test_what_is_much_is_said_and_what_is_little_is_not(monkeypatch):
         ["align", "fit", "-s", "default", "-t", "default", "-n", "m"],
         ["align", "select", "-k", "3"],
         ["clusters", "outliers"],
+        ["eval", "words", "words.txt"],
     ],
     ids=" ".join,
 )
@@ -156,6 +158,7 @@ def test_commands_that_hold_all_vectors_refuse_what_there_is_no_memory_for(
     run, home, monkeypatch, words
 ):
     stored(60, 12)
+    Path("words.txt").write_text("default1 default2 5.0\n")
     if words[0] == "clusters":
         run("cluster", "-k", "2")
     monkeypatch.setenv("EMBCLI_MEMORY", "8K")
@@ -164,6 +167,56 @@ def test_commands_that_hold_all_vectors_refuse_what_there_is_no_memory_for(
     assert result.err.splitlines()[-1].startswith("error: this takes about ")
     assert "of memory (vectors: 60 × 12" in result.err
     assert "8 KiB are available" in result.err
+
+
+def test_whoever_reads_all_vectors_asks_before():
+    """Each call of `Collection.matrix`, but for the one that reads some at a time."""
+    for file in (ROOT / "embcli" / "pipelines").glob("*.py"):
+        tree = ast.parse(file.read_text("utf-8"))
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            source = ast.unparse(function)
+            where = f"{file.stem}.{function.name}"
+            if ".matrix(" in source and where not in ("cluster_report._parts", "match.load"):
+                assert "ask(" in source, where
+
+
+def test_analogies_of_means_of_chunks_ask(run, home, monkeypatch):
+    Path("a.txt").write_text("king queen\n")
+    for name in ("king", "man", "woman", "queen"):
+        Path(f"{name}.txt").write_text(f"{name} {name} " * 5)
+    run("encode", *(f"{n}.txt" for n in ("king", "man", "woman", "queen")), "--per", "file",
+        "--chunk", "characters=20")  # fmt: skip
+    words = ["analogy", "king.txt - man.txt + woman.txt"]
+    assert run(*words).rows[0]["id"] == "queen.txt"
+    monkeypatch.setenv("EMBCLI_MEMORY", "1K")
+    result = run(*words)
+    assert (result.code, "this takes about " in result.err) == (2, True)
+
+
+def test_outliers_are_asked_for_before_the_work(run, home, monkeypatch):
+    stored(400, 12)
+    monkeypatch.setenv("EMBCLI_MEMORY", "30K")
+    words = ["cluster", "-k", "2", "--sample", "30"]
+    result = run(*words, "--show", "outliers")
+    assert (result.code, "this takes about " in result.err) == (2, True)
+    assert run("clusters", "list").rows == []
+    assert run(*words).code == 0
+
+
+def test_a_sample_that_no_command_takes_is_not_proposed(monkeypatch):
+    monkeypatch.setenv("EMBCLI_MEMORY", "2K")
+    with pytest.raises(UsageError) as caught:
+        ask([(60, 12)], NEEDS["kmeans"], pytest.fail, option="--sample")
+    assert caught.value.hint == "fewer records, or more memory"
+
+
+@pytest.mark.parametrize("given", ["9" * 400, "\u0668G", "1e400"])
+def test_sizes_beyond_all_measure_are_none(monkeypatch, given):
+    monkeypatch.setenv("EMBCLI_MEMORY", given)
+    with pytest.raises(UsageError, match="is a size such as 8G"):
+        available()
 
 
 def test_the_sample_that_is_proposed_is_taken(run, home, monkeypatch):

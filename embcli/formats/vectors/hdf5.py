@@ -22,8 +22,6 @@ from embcli.formats.vectors.rows import (
 )
 from embcli.formats.vectors.sidecar import Labels
 
-# What has not been written takes no room in a file, and as much in memory as anything.
-_LONGEST = 1 << 24
 _VECTOR_NAMES = ("train", "vectors", "vector", "embeddings", "embedding", "emb", "base", "data")
 _ID_NAMES = ("ids", "id", "keys", "names", "words")
 _TEXT_NAMES = ("texts", "text")
@@ -48,8 +46,6 @@ class Hdf5Reader:
             self._vectors = self._find_vectors(options)
             rows, self.dim = self._vectors.shape
             check_shape(self._path, rows, self.dim)
-            if self.dim > _LONGEST:
-                raise InputError(f"{self._path}: vectors of {self.dim:,} components")
             self.count: int | None = min(rows, rows if options.limit is None else options.limit)
             self.notes = conversion_note(self._vectors.dtype)
             self._columns = [None] * 3 if options.sidecar else self._find_columns(options, rows)

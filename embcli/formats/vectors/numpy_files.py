@@ -1,5 +1,6 @@
 """NumPy's .npy and .npz."""
 
+import io
 import json
 import marshal
 import math
@@ -22,6 +23,7 @@ from embcli.formats.fields import ID_NAMES, TEXT_NAMES
 from embcli.formats.vectors import VectorBatch, VectorOptions
 from embcli.formats.vectors.fields import VECTOR_NAMES, WORD_NAMES, find_name, require
 from embcli.formats.vectors.rows import (
+    LONGEST,
     check_shape,
     conversion_note,
     finite,
@@ -32,6 +34,10 @@ from embcli.formats.vectors.sidecar import Labels
 
 _META = "meta"
 _BYTES_AT_ONCE = 1 << 22
+# NumPy itself parses no longer header, but would read it.
+_LONGEST_HEADER = 10_000
+# Numbers that mean something are not packed into less; zeros are, a thousand to one.
+_PACKED, _LITTLE = 100, 1 << 26
 _LAST_CHARACTER = 0x10FFFF
 
 
@@ -115,7 +121,9 @@ class NpzReader:
                 name and stack.enter_context(closing(_Column(archive, name, self._name)))
                 for name in (self._ids, self._texts, self._metas)
             )
-            blocks = stack.enter_context(closing(self._blocks()))
+            widest = max((column.width for column in (ids, texts, metas) if column), default=0)
+            step = min(rows_at_once(self.dim), max(1, 4 * _BYTES_AT_ONCE // max(1, widest)))
+            blocks = stack.enter_context(closing(self._blocks(step)))
             for rows in blocks:
                 n = len(rows)
                 own = labels.take(n)
@@ -144,10 +152,13 @@ class NpzReader:
         return found or tables[0]
 
     def _stored_recipe(self) -> dict[str, Any] | None:
-        try:
-            recipe = json.loads(str(self._array("recipe")))
-        except (InputError, ValueError, RecursionError):
-            return None  # an array of somebody else's
+        with self._opened() as archive:
+            if archive.getinfo("recipe.npy").file_size > _BYTES_AT_ONCE:
+                return None
+            try:
+                recipe = json.loads(str(self._array("recipe")))
+            except (InputError, ValueError, RecursionError):
+                return None  # an array of somebody else's
         return recipe if isinstance(recipe, dict) else None
 
     def _meta(self, text: str) -> dict[str, Any]:
@@ -177,14 +188,24 @@ class NpzReader:
                 f"{self._name}, {name!r}: shape {shape} takes {size:,} bytes, found {found:,}"
             )
 
-    def _blocks(self) -> Generator[NDArray[Any]]:
+    def _check_packing(self, info: zipfile.ZipInfo) -> None:
+        """Refuse to read as a whole what a small file becomes."""
+        there = min(info.compress_size, os.path.getsize(self._path))
+        if info.file_size > max(_LITTLE, _PACKED * there):
+            raise InputError(
+                f"{self._name}, {self._field!r}: {info.file_size:,} bytes out of {there:,}, in "
+                "Fortran order, which is read as a whole",
+                hint="save it row by row: numpy.ascontiguousarray",
+            )
+
+    def _blocks(self, step: int) -> Generator[NDArray[Any]]:
         """Read the vectors, some rows at a time."""
         with self._opened() as archive, archive.open(f"{self._field}.npy") as member:
-            step = rows_at_once(self.dim)
             starts = range(0, self.count, step)
             header = _header(member, self._name)
             self._check_size(archive, self._field, header)
             if self._by_columns:
+                self._check_packing(archive.getinfo(f"{self._field}.npy"))
                 member.seek(0)
                 with _silence():
                     array = np.lib.format.read_array(member, allow_pickle=False)
@@ -237,9 +258,16 @@ class _Column:
         self._what = f"{path}, {name!r}"
         try:
             _, _, self._dtype = _header(self._member, self._what)
+            if self.width > 4 * LONGEST:
+                raise InputError(f"{self._what}: strings of {self.width:,} bytes each")
         except BaseException:
             self.close()
             raise
+
+    @property
+    def width(self) -> int:
+        """Bytes of each value."""
+        return self._dtype.itemsize
 
     def close(self) -> None:
         """Read no more."""
@@ -273,8 +301,12 @@ def _header(member: Any, name: str) -> _Header:
     }.get(version)
     if read is None:
         raise InputError(f"{name}: version {version} of the .npy format is not known here")
+    size = member.read(2 if version == (1, 0) else 4)
+    length = int.from_bytes(size, "little")
+    if length > _LONGEST_HEADER:
+        raise InputError(f"{name}: a header of {length:,} bytes")
     with _silence():
-        shape, by_columns, dtype = read(member)
+        shape, by_columns, dtype = read(io.BytesIO(size + member.read(length)))
     return shape, by_columns, dtype
 
 
@@ -387,6 +419,11 @@ class _Strings:
         marshal.dump(values, self._file)
         self._count += len(values)
         self._longest = max(self._longest, max(map(len, values), default=0))
+        if self._longest > LONGEST:
+            raise InputError(
+                f"a text of {self._longest:,} characters: all strings of an array are as wide",
+                hint="another format: safetensors, jsonl, parquet",
+            )
 
     def write_to(self, member: Any) -> None:
         """Write all as an array."""

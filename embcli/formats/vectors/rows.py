@@ -13,6 +13,9 @@ from embcli.formats import Problem
 from embcli.formats.vectors import VectorBatch
 
 ROWS = 8192
+# Components of a vector, characters of a string: more were never meant, and what is compressed, or
+# was never written, takes no room in a file and as much in memory as anything.
+LONGEST = 1 << 24
 _EXACT = (np.bool_, np.int8, np.uint8, np.int16, np.uint16, np.float16, np.float32)
 # About so many components a batch, so that memory does not depend on the dimension.
 _COMPONENTS = 1 << 22
@@ -24,13 +27,15 @@ def rows_at_once(dim: int) -> int:
 
 
 def check_shape(name: str, rows: int, dim: int) -> None:
-    """Refuse a file without vectors.
+    """Refuse a file without vectors, or with vectors that are none.
 
     Raises
     ------
     InputError
-        It has no rows, or these have no components.
+        It has no rows, or these have no components, or more than `LONGEST`.
     """
+    if dim > LONGEST:
+        raise InputError(f"{name}: vectors of {dim:,} components (at most {LONGEST:,})")
     if rows == 0 or dim == 0:
         raise InputError(f"{name}: no vectors in it ({rows:,} rows of {dim:,} components)")
 
