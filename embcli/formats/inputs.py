@@ -224,7 +224,9 @@ def _expanded(pattern: str) -> Iterator[str]:
         for folder, folders, _ in os.walk(base or "."):
             folders[:] = [name for name in folders if not name.startswith(".")]
             place = folder if base else os.path.relpath(folder)
-            rest = after.removeprefix("**/")
+            rest = after.lstrip("/")
+            while rest.startswith("**/"):  # a double slash would begin again at the root
+                rest = rest[3:].lstrip("/")
             found = _expanded(rest if place == "." else os.path.join(glob.escape(place), rest))
             yield from (path for path in found if not _through_link(path, place))
 

@@ -230,7 +230,14 @@ def test_patterns_do_not_go_in_circles(home):
             ["sub/a.txt"] if pattern == "**/*/a.txt" else []
         )
     assert [source.name for source in expand(["one/*.txt"]).sources] == ["one/b.txt"]
-    for pattern in ("**/*.txt", "**", "**/**/*.txt", f"{home}/**/*.txt"):
+    for pattern in (
+        "**/*.txt",
+        "**//*.txt",
+        "**//**//*.txt",
+        "**",
+        "**/**/*.txt",
+        f"{home}/**/*.txt",
+    ):
         assert [source.name for source in expand([pattern]).sources] == ["b.txt", "sub/a.txt"]
     assert [source.name for source in expand(["sub/**"]).sources] == ["sub/a.txt"]
     assert [source.name for source in expand([str(home)]).sources] == ["b.txt", "sub/a.txt"]
