@@ -28,8 +28,9 @@ def command(
 
     Vectors that are lost are made again from the texts in the store, codes and indexes from what
     they follow from. Records that are damaged themselves, or whose vectors no model here makes,
-    go to a file beside the store, which `encode` reads. If the file's structure is damaged, so
-    that not all of it can be read, `--out` copies what can be.
+    go to a file beside the store, which `encode` reads. Clusters and layouts that are damaged are
+    deleted. If the file's structure is damaged, so that not all of it can be read, `--out` copies
+    what can be.
     """
     from embcli.pipelines.encode import Listeners
     from embcli.pipelines.repair import repair

@@ -63,7 +63,8 @@ def repair(
     Lost vectors are encoded again from the texts in the store. Records that are damaged
     themselves, or whose vectors were not made from their texts by a model that is here, are
     written to a file beside the store, in a form that `encode` reads, and taken out of it.
-    Everything else that is damaged follows from these and is made again.
+    Clusterings and layouts that are damaged are deleted, since only who made them can say whether
+    they are wanted again. Everything else that is damaged follows from these and is made again.
 
     A repair that is interrupted is completed by the same command.
 
