@@ -66,7 +66,9 @@ def repair(
     Lost vectors are encoded again from the texts in the store. Records that are damaged
     themselves, or whose vectors were not made from their texts by a model that is here, are
     written to files beside the store, in a form that `encode` and `import_vectors` read, and taken
-    out of it. Everything else that is damaged follows from these and is made again.
+    out of it. Clusterings and layouts that are damaged are deleted, since only who made them can
+    say whether they are wanted again. Everything else that is damaged follows from these and is
+    made again.
 
     A repair that is interrupted is completed by the same command.
 
@@ -178,8 +180,9 @@ def _tell(store: Store, damage: "Damage", listeners: Listeners) -> None:
             f"{names.get(key, key)}: {counted(count, 'record')} of which there are vectors "
             "cannot be found: encode their files again"
         )
-    for what in damage.missing:
-        listeners.note(f"what is gone: {what}")
+    gone = [*damage.missing, *(f"collection {key}" for key in damage.orphans)]
+    if gone:
+        listeners.note(f"what is gone: {', '.join(gone)}")
 
 
 def _mend(
@@ -305,6 +308,7 @@ class _Aside:
     def __init__(self, store: Path, report: RepairReport) -> None:
         self._store = store
         self._report = report
+        self._written: set[int] = set()
         try:
             with tempfile.TemporaryFile(dir=store.absolute().parent):
                 pass
@@ -321,6 +325,8 @@ class _Aside:
     def write(self, store: Store, keys: Sequence[int], why: str) -> None:
         """Write records to their files; return when they are on the disk."""
         rows: dict[str, list[str]] = {}
+        keys = [key for key in keys if key not in self._written]
+        self._written.update(keys)
         for collection, row in repairs.readable_records(store.database, keys):
             row["lost"]["why"] = why
             rows.setdefault(collection, []).append(json.dumps(row, ensure_ascii=False))
