@@ -154,7 +154,7 @@ class Model2VecEncoder(QuickEncoder):
     def _encode_some(self, texts: Sequence[str]) -> NDArray[np.float32]:
         try:
             encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        except Exception as error:  # noqa: BLE001 (all that the library raises)
+        except Exception as error:
             raise ModelError(f"{self._directory}: its tokenizer fails ({error})") from error
         tokens = [[id for id in encoding.ids if id != self._unknown] for encoding in encodings]
         lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
