@@ -247,7 +247,7 @@ def test_exit_codes_are_distinct_and_documented():
 
 
 def test_a_bug_is_admitted_without_a_traceback(run, monkeypatch):
-    def broken():
+    def broken(*_, **__):
         raise ZeroDivisionError("oops")
 
     monkeypatch.setattr(cli, "_command", broken)

@@ -31,4 +31,5 @@ def command(
     output.rows(map(asdict, parts), COLUMNS, id="part")
     if any(part.damaged for part in parts):
         raise damaged_error(db, parts)
-    output.summary(f"{db} is sound")
+    left_out = [part.details for part in parts if part.details]
+    output.summary(f"{db} is sound{', but for what was ' if left_out else ''}{', '.join(left_out)}")

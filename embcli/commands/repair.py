@@ -21,6 +21,14 @@ def command(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    seal: Annotated[
+        bool,
+        typer.Option(
+            "--seal",
+            help="Take what the store says of its collections and models as right where it is "
+            "damaged and nothing else tells.",
+        ),
+    ] = False,
     db: Db = DB,
     quiet: Quiet = False,
 ) -> None:
@@ -28,19 +36,22 @@ def command(
 
     Vectors that are lost are made again from the texts in the store, codes and indexes from what
     they follow from. Records that are damaged themselves, or whose vectors no model here makes,
-    go to a file beside the store, which `encode` reads. If the file's structure is damaged, so
-    that not all of it can be read, `--out` copies what can be.
+    go to a file beside the store, which `encode` or `import` reads; maps that are damaged, too;
+    clusters and layouts that are damaged are dropped. If the file's structure is damaged, so that
+    not all of it can be read, `--out` copies what can be.
     """
     from embcli.pipelines.encode import Listeners
     from embcli.pipelines.repair import repair
 
     output = Output(quiet=quiet)
     with output.progress("records") as advance:
-        report = repair(db, new, force=force, listeners=Listeners(output.note, progress=advance))
-    for note in report.notes:
-        output.note(note)
-    if report.file is not None:
-        output.note(f"records taken out: {report.file}; when looked at: embcli encode FILE")
+        listeners = Listeners(output.note, progress=advance)
+        report = repair(db, new, force=force, seal=seal, listeners=listeners)
+    for collection, file in report.files.items():
+        output.note(
+            f"taken out of {collection!r}: {file}; when looked at: embcli encode {file} "
+            f"-c {collection}, or embcli import, if there are vectors in it"
+        )
     output.summary(
         f"{new or db}: encoded again {report.encoded:,}, set aside {report.set_aside:,}; "
         "it is sound now"

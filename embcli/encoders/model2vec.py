@@ -152,7 +152,10 @@ class Model2VecEncoder(QuickEncoder):
         return normalize_rows(vectors) if self._normalized else vectors
 
     def _encode_some(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        except Exception as error:
+            raise ModelError(f"{self._directory}: its tokenizer fails ({error})") from error
         tokens = [[id for id in encoding.ids if id != self._unknown] for encoding in encodings]
         lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
         flat = np.fromiter(chain.from_iterable(tokens), np.int64, int(lengths.sum()))

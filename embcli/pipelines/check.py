@@ -107,10 +107,28 @@ def _structure(damage: "Damage") -> Part:
     return Part("structure", _checked(damage, "bytes"), len(damage.structure), details)
 
 
+_OF_ROWS = {
+    "spaces": "mended, if something else tells",
+    "collections": "mended, if something else tells",
+    "maps": "set aside in a file",
+    "clusterings": "deleted; cluster again",
+    "layouts": "deleted; plot again",
+}
+
+
 def _rows(damage: "Damage") -> Part:
-    details = "; ".join(f"{table} {_some(keys)}" for table, keys in damage.rows.items())
-    count = sum(map(len, damage.rows.values()))
-    return Part("rows", _checked(damage, "rows"), count, details)
+    said = [
+        f"{table} {_some(keys)} (repair: {_OF_ROWS.get(table, 'made again')})"
+        for table, keys in damage.rows.items()
+    ]
+    if damage.missing:
+        said.append(f"gone: {_some(damage.missing)}")
+    said += [
+        f"collection {key} is gone (repair: its {counted(records, 'record')} set aside in a file)"
+        for key, records in damage.orphans.items()
+    ]
+    count = sum(map(len, damage.rows.values())) + len(damage.missing) + len(damage.orphans)
+    return Part("rows", _checked(damage, "rows"), count, "; ".join(said))
 
 
 def _records(store: Store, damage: "Damage") -> Part:
@@ -125,7 +143,7 @@ def _records(store: Store, damage: "Damage") -> Part:
 def _segments(store: Store, damage: "Damage") -> Part:
     names = store.names_of_collections()
     found = []
-    for key in sorted({*damage.segments, *damage.unequal, *damage.vectors}):
+    for key in sorted({*damage.segments, *damage.unequal, *damage.vectors, *damage.gone}):
         lost = damage.vectors.get(key, [])
         readable = sorted({*lost} - {*damage.records.get(key, ())})
         whole = _whole(store, names[key], readable) if key in names else 0
@@ -134,6 +152,8 @@ def _segments(store: Store, damage: "Damage") -> Part:
             says += f", {whole:,} with whole texts (repair: encoded again)"
         if len(lost) > whole:
             says += f", {len(lost) - whole:,} cannot be encoded again (repair: set aside in a file)"
+        if gone := damage.gone.get(key):
+            says += f", {counted(gone, 'record')} gone: encode their files again"
         found.append(says)
     segments = {number for each in damage.segments.values() for number in each}
     count = max(len(segments), len(found))

@@ -74,6 +74,11 @@ def query_sum(hash: str, vector: bytes) -> int:
     return digest(vector, digest(hash.encode())) >> 1
 
 
+def span_sum(key: int, spans: NDArray[np.int64]) -> int:
+    """Sum up where the chunks of a record begin and end, shape (n, 2)."""
+    return digest(np.ascontiguousarray(spans, "<i8").tobytes(), key)
+
+
 def row_sum(row: Sequence[Any]) -> int:
     """Sum up a row of a small table, whatever its columns hold."""
     total = 0
@@ -123,6 +128,12 @@ def seal_all(connection: sqlite3.Connection) -> None:
         ).fetchall()
         sums = segments_sum(digest(slots, segment) for segment, slots in listed)
         connection.execute(_PUT, ("segments of", key, np.array(sums, SUM).tobytes()))
+    for (key,) in connection.execute("SELECT DISTINCT record FROM chunks").fetchall():
+        spans = connection.execute(
+            'SELECT start, "end" FROM chunks WHERE record = ? ORDER BY number', (key,)
+        ).fetchall()
+        sum = span_sum(key, np.array(spans, np.int64))
+        connection.execute(_PUT, ("spans", key, np.array([sum], SUM).tobytes()))
     for (key,) in connection.execute("SELECT segment FROM codes").fetchall():
         (codes,) = connection.execute(
             "SELECT codes FROM codes WHERE segment = ?", (key,)

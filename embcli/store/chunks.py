@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embcli.errors import InputError
+from embcli.store.checks import SUM, damaged, get, span_sum
 from embcli.store.database import Database
 from embcli.store.segments import Place
 
@@ -93,9 +94,17 @@ class ChunkTable:
         places : iterable of Place
             Where their vectors lie, in the same order.
         """
+        owners = list(keys)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO checks (part, key, sums) VALUES ('spans', ?, ?)",
+            (
+                (key, np.array([span_sum(key, of_record)], SUM).tobytes())
+                for key, of_record in zip(owners, spans, strict=True)
+            ),
+        )
         chunks = (
             (key, number, *span)
-            for key, of_record in zip(keys, spans, strict=True)
+            for key, of_record in zip(owners, spans, strict=True)
             for number, span in enumerate(of_record.tolist())
         )
         self._db.executemany(
@@ -105,16 +114,28 @@ class ChunkTable:
         )
 
     def find(self, keys: Iterable[int]) -> dict[int, list[tuple[Span, Place]]]:
-        """Look up the chunks of records, in the order of the text."""
+        """Look up the chunks of records, in the order of the text.
+
+        Raises
+        ------
+        DamageError
+            They do not begin and end where they did when they were stored.
+        """
+        wanted = list(dict.fromkeys(keys))
         rows = self._db.all_in(
             'SELECT record, number, start, "end", segment, slot FROM chunks WHERE record IN ({})',
             (),
-            dict.fromkeys(keys),
+            wanted,
         )
-        return {
-            key: [(Span(*row[1:4]), (row[4], row[5])) for row in group]
-            for key, group in groupby(sorted(rows), key=itemgetter(0))
-        }
+        sums = get(self._db, "spans", wanted)
+        found = {}
+        for key, group in groupby(sorted(rows), key=itemgetter(0)):
+            of_record = list(group)
+            spans = np.array([row[2:4] for row in of_record], np.int64)
+            if span_sum(key, spans) not in sums.get(key, ()):
+                raise damaged(self._db, f"chunks of record {key} are not what was stored")
+            found[key] = [(Span(*row[1:4]), (row[4], row[5])) for row in of_record]
+        return found
 
     def extents(self, keys: Iterable[int]) -> list[Extent]:
         """Tell where the vectors of records lie, in the order of the file."""
@@ -143,4 +164,6 @@ class ChunkTable:
 
     def remove(self, keys: Iterable[int]) -> None:
         """Forget the chunks of records. Call inside a transaction."""
-        self._db.executemany("DELETE FROM chunks WHERE record = ?", zip(keys))
+        gone = [(key,) for key in keys]
+        self._db.executemany("DELETE FROM chunks WHERE record = ?", gone)
+        self._db.executemany("DELETE FROM checks WHERE part = 'spans' AND key = ?", gone)

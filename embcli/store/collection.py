@@ -254,17 +254,27 @@ class Collection:
         """
         made: Mapping[str, Any] = vectors
         with self._db.transaction():
-            keys = [old.key for old in self._stored(records).values()]
-            text_index.remove(self._db, keys)
-            self._chunks.remove(keys)
-            self._encodings.remove(keys)
-            self._db.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
+            stored = self._stored(records)
+            # Keys stay, and with them whatever was found of these records.
+            keys = [stored[record.id].key for record in records]
+            counts = [1] * len(records)
             if self.chunking is None:
-                self._insert(records, np.stack([made[record.hash] for record in records]))
-                return
-            chunks = [made[record.hash] for record in records]
-            matrix = np.concatenate([each.vectors for each in chunks])
-            self._insert(records, matrix, [each.spans for each in chunks])
+                matrix = np.stack([made[record.hash] for record in records])
+            else:
+                chunks = [made[record.hash] for record in records]
+                counts = [len(each.spans) for each in chunks]
+                matrix = np.concatenate([each.vectors for each in chunks])
+            bits = np.repeat(prefixes([record.hash for record in records]), counts)
+            owners = np.repeat(np.array(keys, np.int64), counts)
+            places = self._segments.append(owners, bits, matrix)
+            if self.chunking is not None:
+                self._chunks.remove(keys)
+                self._chunks.insert(keys, [each.spans for each in chunks], places)
+            firsts = accumulate(counts[:-1], initial=0)
+            self._db.executemany(
+                "UPDATE records SET segment = ?, slot = ? WHERE key = ?",
+                ((*places[first], key) for first, key in zip(firsts, keys, strict=True)),
+            )
 
     def delete(self, ids: Iterable[str], expected: Mapping[str, str] | None = None) -> int:
         """Delete records; ids that are not there are passed over. Returns how many went.
@@ -928,8 +938,10 @@ class Collection:
     def whole_records(self, keys: Iterable[int]) -> list[Record]:
         """Fetch records by key whose vectors can be made again: all of what was encoded is here.
 
-        Mapped vectors and pictures are not.
+        Of mapped and imported vectors, and of pictures, it is not.
         """
+        if self.recipe.base is not None or "imported" in self.recipe.settings:
+            return []
         rows = self._db.all_in(f"SELECT {_RECORD} FROM records WHERE key IN ({{}})", (), keys)
         records = [(row[3], self._record(row)[1]) for row in rows]
         return [record for hash, record in records if record.hash == hash]

@@ -68,7 +68,7 @@ class Database:
     def __init__(self, path: Path, *, readonly: bool, timeout: float) -> None:
         self.path = path
         self.readonly = readonly
-        self._timeout = timeout
+        self.timeout = timeout
         # Whoever uses this may change the working directory.
         real = os.path.realpath(path)
         self._names = (real, f"{real}-wal", f"{real}-shm")
@@ -194,12 +194,12 @@ class Database:
                 code = getattr(
                     error, "sqlite_errorcode", None
                 )  # of text that is no UTF-8 there is none
-                if code not in _WAITED_FOR or waited >= self._timeout:
+                if code not in _WAITED_FOR or waited >= self.timeout:
                     raise
             if waited >= _SAID_AFTER and not said:
                 notices.tell(
                     f"waiting: {self.path} is being written by another process "
-                    f"(for {self._timeout:g} s at most)"
+                    f"(for {self.timeout:g} s at most)"
                 )
                 said = True
             time.sleep(0.01)

@@ -40,6 +40,12 @@ class Damage:
         Keys of rows of small tables.
     segments : dict from collection to list of int
         Segments some of whose slots, hashes or vectors differ.
+    missing : list of str
+        Rows that are not there any more, although something tells of them.
+    orphans : dict from int to int
+        Collections that are not there any more, and how many records they have.
+    gone : dict from collection to int
+        How many records are not there any more, although there are vectors of them.
     unequal : list of int
         Collections whose segments are not those that were written, or hold vectors of no record.
     codes : list of int
@@ -61,6 +67,9 @@ class Damage:
     structure: list[str] = field(default_factory=list)
     rows: dict[str, list[int]] = field(default_factory=dict)
     segments: dict[int, list[int]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    orphans: dict[int, int] = field(default_factory=dict)
+    gone: dict[int, int] = field(default_factory=dict)
     unequal: list[int] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
     records: dict[int, list[int]] = field(default_factory=dict)
@@ -77,7 +86,8 @@ class Damage:
 
     def __bool__(self) -> bool:
         parts = (self.structure, self.rows, self.segments, self.unequal, self.codes, self.records)
-        return any((*parts, self.vectors, self.findings, self.texts))
+        lost = (self.vectors, self.findings, self.texts, self.missing, self.orphans, self.gone)
+        return any((*parts, *lost))
 
 
 class Remains(NamedTuple):
@@ -89,7 +99,7 @@ class Remains(NamedTuple):
     slots : int64 array, shape (count,), or None
         None if they are not what was stored.
     hashes : bool
-        Whether its hashes are what was stored.
+        Whether its hashes and the number of its vectors are what was stored.
     whole : bool array, shape (count,)
         Which of its vectors are.
     """
@@ -110,9 +120,9 @@ def remains(db: Database, collection: int, width: int) -> Iterator[Remains]:
     # Not by the index on collections, which may be what is damaged.
     listed = "SELECT key FROM segments WHERE +collection = ? ORDER BY key"
     for (key,) in db.all(listed, (collection,)):
-        slots, hashes, vectors, sums = db.one(
-            "SELECT slots, hashes, vectors, (SELECT sums FROM checks WHERE part = 'segments' "
-            "AND checks.key = segments.key) FROM segments WHERE key = ?",
+        held, slots, hashes, vectors, sums = db.one(
+            "SELECT count, slots, hashes, vectors, (SELECT sums FROM checks WHERE part = "
+            "'segments' AND checks.key = segments.key) FROM segments WHERE key = ?",
             (key,),
         )
         expected: list[int | None] = [*np.frombuffer(sums or b"", SUM).tolist(), None, None]
@@ -125,7 +135,7 @@ def remains(db: Database, collection: int, width: int) -> Iterator[Remains]:
         yield Remains(
             key,
             np.frombuffer(slots, KEY) if fits and digest(slots, key) == of_slots else None,
-            fits and digest(hashes, key) == of_hashes,
+            fits and held == count and digest(hashes, key) == of_hashes,
             np.repeat(same, GROUP)[:count],
         )
 
@@ -201,6 +211,17 @@ class _Inspection:
                     checks.checked_row(self._db, table, key)
                 except checks.DamageError:
                     self.damage.rows.setdefault(table, []).append(key)
+            gone = f"SELECT key FROM checks WHERE part = ? AND key NOT IN (SELECT key FROM {table})"
+            self.damage.missing += [f"{table} {key}" for (key,) in self._db.all(gone, (table,))]
+        for name, space in self._db.all("SELECT name, space FROM collections"):
+            if not self._db.all("SELECT 1 FROM spaces WHERE key = ?", (space,)):
+                self.damage.missing.append(f"the space of collection {name}")
+        there = {key for (key,) in self._db.all("SELECT key FROM collections")}
+        counted = "SELECT collection, count(*) FROM {} GROUP BY collection"
+        for table in ("segments", "records"):
+            for key, count in self._db.all(counted.format(table)):
+                if key not in there:
+                    self.damage.orphans[key] = count if table == "records" else 0
 
     def records(self) -> None:
         last = 0
@@ -230,14 +251,14 @@ class _Inspection:
             if segment.slots is not None:
                 sums.append(digest(segment.slots.tobytes(), segment.key))
             found.append(segment)
-        places = Places(found)
-        lost, claimed = lost_vectors(self._db, collection, chunked, places)
-        if lost:
-            self.damage.vectors[collection] = lost
-        strays = (places.owners > 0) & ~claimed
+        lost = lost_vectors(self._db, collection, chunked, Places(found))
+        if lost.keys:
+            self.damage.vectors[collection] = lost.keys
+        if lost.gone:
+            self.damage.gone[collection] = lost.gone
         kept = checks.get(self._db, "segments of", [collection]).get(collection)
         equal = kept is not None and kept.tolist() == checks.segments_sum(sums)
-        if strays.any() or not equal:
+        if lost.strays or not equal:
             self.damage.unequal.append(collection)
 
     def codes(self) -> None:
@@ -272,22 +293,23 @@ class _Inspection:
         if self.damage.records:
             self.damage.unchecked.append("the full-text index, because texts are damaged")
             return
-        # While records are waiting to be indexed, the two differ without damage.
-        level = 0 if missing(self._db) else 1
-        uri = f"{self._db.path.resolve().as_uri()}?mode=rw"
         try:
-            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as other:
-                other.execute("BEGIN IMMEDIATE")
-                other.execute(
+            with (
+                closing(Database(self._db.path, readonly=False, timeout=self._db.timeout)) as db,
+                db.transaction(),
+            ):
+                # While records are waiting to be indexed, the two differ without damage.
+                db.execute(
                     "INSERT INTO records_fts (records_fts, rank) VALUES ('integrity-check', ?)",
-                    (level,),
+                    (0 if missing(db) else 1,),
                 )
-                other.execute("ROLLBACK")
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
-                self.damage.texts = str(error)
+        except (StoreError, sqlite3.DatabaseError) as error:
+            cause = error.__cause__ if isinstance(error, StoreError) else error
+            code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR):
+                self.damage.texts = str(cause)
             else:
-                self.damage.unchecked.append(f"the full-text index ({error})")
+                self.damage.unchecked.append(f"the full-text index ({cause or error})")
 
 
 class Places:
@@ -325,43 +347,76 @@ class Places:
         return np.where(inside, self._starts[at] + slots, -1)
 
 
-def lost_vectors(
-    db: Database, collection: int, chunked: bool, places: Places
-) -> tuple[list[int], NDArray[np.bool_]]:
-    """Find the records of a collection that have lost vectors.
+class Lost(NamedTuple):
+    """What a collection has lost.
 
-    Returns
-    -------
-    lost : list of int
-        Their keys.
-    claimed : bool array, shape (n,)
-        Which slots of `places` hold a vector of a record that says so, too.
+    Attributes
+    ----------
+    keys : list of int
+        Records not all of whose vectors, and pieces of text, are as they were.
+    gone : int
+        Records that are not there any more, although there are vectors of them.
+    strays : bool
+        Whether there are vectors that no record says are its own.
+    owners : int64 array, shape (n,)
+        The record that each slot of `Places` is of; 0 where that is lost, or there is none.
     """
-    dtypes = (np.int64, np.int64, np.int64)
+
+    keys: list[int]
+    gone: int
+    strays: bool
+    owners: NDArray[np.int64]
+
+
+def lost_vectors(db: Database, collection: int, chunked: bool, places: Places) -> Lost:
+    """Find what records of a collection have lost: what both they and the slots say counts."""
     keys, *place = db.arrays(
         "SELECT key, segment, slot FROM records WHERE +collection = ? AND key > ? "
         "ORDER BY key LIMIT ?",
         (collection,),
-        dtypes,
+        (np.int64, np.int64, np.int64),
     )
-    holders = keys
+    holders, torn = keys, np.empty(0, np.int64)
     if chunked:
-        rows = db.all(
-            "SELECT record, segment, slot FROM chunks WHERE record IN "
-            "(SELECT key FROM records WHERE +collection = ?)",
-            (collection,),
-        )
-        holders, *place = np.array(rows, np.int64).reshape(-1, 3).T
+        holders, place, torn = _chunks(db, collection)
     at = places.find(*place)
     own = at >= 0
     owners = places.owners[at[own]]
     own[own] = (owners == holders[own]) | (owners < 0)
     fine = own.copy()
     fine[own] = places.whole[at[own]]
-    claimed = np.zeros(len(places.owners), np.bool_)
-    claimed[at[own]] = True
-    lost = np.union1d(holders[~fine], np.setdiff1d(keys, holders))
-    return lost.tolist(), claimed
+    slots, claims = np.unique(at[own], return_counts=True)
+    fine &= ~np.isin(at, slots[claims > 1])
+    unclaimed = (places.owners > 0) & ~np.isin(np.arange(len(places.owners)), slots)
+    strays = places.owners[unclaimed]
+    without = np.setdiff1d(keys, holders)
+    lost = np.unique(np.concatenate([holders[~fine], torn, without, np.intersect1d(strays, keys)]))
+    found = np.zeros(len(places.owners), np.int64)
+    found[at[fine]] = holders[fine]
+    found[np.isin(found, lost)] = 0
+    return Lost(lost.tolist(), len(np.setdiff1d(strays, keys)), bool(len(strays)), found)
+
+
+def _chunks(
+    db: Database, collection: int
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]], NDArray[np.int64]]:
+    """Read the chunks of a collection: whose they are, their places, and which records lack any."""
+    rows = db.all(
+        'SELECT record, number, segment, slot, start, "end" FROM chunks WHERE record IN '
+        "(SELECT key FROM records WHERE +collection = ?) ORDER BY record, number",
+        (collection,),
+    )
+    holders, numbers, segments, slots, *spans = np.array(rows, np.int64).reshape(-1, 6).T
+    keys, first, counts = np.unique(holders, return_index=True, return_counts=True)
+    gaps = holders[numbers != np.arange(len(holders)) - np.repeat(first, counts)]
+    kept = checks.get(db, "spans", keys.tolist())
+    pairs = np.stack(spans, axis=1)
+    moved = [
+        key
+        for key, start, count in zip(keys.tolist(), first.tolist(), counts.tolist(), strict=True)
+        if checks.span_sum(key, pairs[start : start + count]) not in kept.get(key, ())
+    ]
+    return holders, [segments, slots], np.array([*gaps.tolist(), *moved], np.int64)
 
 
 def is_record(content: Sequence[object]) -> bool:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from embcli.encoders import MODELS
 from embcli.encoders.recipe import Recipe
 from embcli.store import checks
-from embcli.store.checks import digest
+from embcli.store.checks import GROUP, SUM, digest
+from embcli.store.chunks import ChunkTable
 from embcli.store.database import Database
 from embcli.store.encodings import Encodings
+from embcli.store.fields import quoted_name
 from embcli.store.finding_checks import COLUMNS, FINDINGS
-from embcli.store.inspection import Damage, Places, Remains, lost_vectors, remains
+from embcli.store.inspection import Damage, Places, Remains, is_record, lost_vectors, remains
 from embcli.store.known_texts import prefixes
 from embcli.store.segments import DTYPES, KEY, Segments
 
@@ -27,8 +29,18 @@ _UNFINISHED = [1 << 63, 0]
 _FINDINGS = {"clusterings": ("clustering", "cluster"), "layouts": ("layout", "plot")}
 
 
-def reindex(db: Database) -> None:
-    """Make SQLite's indexes again."""
+def reindex(db: Database, damaged: Sequence[int]) -> None:
+    """Make SQLite's indexes again; records that are damaged go, which may have others' ids."""
+    with db.transaction():
+        made = db.all(
+            "SELECT name, sql FROM sqlite_master "
+            "WHERE type = 'index' AND tbl_name = 'records' AND sql IS NOT NULL"
+        )
+        for name, _ in made:
+            db.execute(f"DROP INDEX {quoted_name(name)}")
+        _remove(db, damaged, slots=False)
+        for _, sql in made:
+            db.execute(sql)
     db.execute("REINDEX")
 
 
@@ -40,6 +52,11 @@ def drop_derived(db: Database, damage: Damage) -> None:
         for table in ("encodings", "graphs"):
             for key in damage.rows.get(table, ()):
                 db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+        for table in checks.ROWS:  # what is missing is missed once
+            db.execute(
+                f"DELETE FROM checks WHERE part = ? AND key NOT IN (SELECT key FROM {table})",
+                (table,),
+            )
 
 
 def drop_findings(db: Database, damage: Damage) -> list[str]:
@@ -71,22 +88,44 @@ def _family(db: Database, clustering: int) -> list[int]:
     return [key for (key,) in rows]
 
 
-def mend_rows(db: Database, damage: Damage) -> list[str]:
-    """Mend the rows of spaces, collections and maps; return what should be known of it."""
+def mend_rows(db: Database, damage: Damage, *, seal: bool) -> list[str]:
+    """Mend the rows of spaces and collections; return what should be known of it.
+
+    Parameters
+    ----------
+    db : Database
+    damage : Damage
+    seal : bool
+        Take what they say as right, where nothing else tells.
+    """
     said: list[str] = []
     with db.transaction():
-        for key in damage.rows.get("maps", ()):
-            name = db.value("SELECT name FROM maps WHERE key = ?", (key,))
-            db.execute("DELETE FROM maps WHERE key = ?", (key,))
-            said.append(f"the map {name!r} is lost: fit it again")
-        for key in damage.rows.get("spaces", ()):
-            said += _mend_space(db, key)
-        for key in damage.rows.get("collections", ()):
-            said += _mend_collection(db, key)
+        for table, mend in (("spaces", _mend_space), ("collections", _mend_collection)):
+            for key in damage.rows.get(table, ()):
+                complaint = mend(db, key)
+                if complaint and seal:
+                    checks.seal(db, table, key)
+                    complaint += "; taken as it is"
+                said += [complaint] if complaint else []
     return said
 
 
-def _mend_space(db: Database, key: int) -> list[str]:
+def remove_map(db: Database, key: int) -> tuple[str, bytes]:
+    """Take a map out of the store; return its name and what is left of it."""
+    with db.transaction():
+        name, parameters = db.one("SELECT name, parameters FROM maps WHERE key = ?", (key,))
+        db.execute("DELETE FROM maps WHERE key = ?", (key,))
+    return str(name), bytes(parameters)
+
+
+def remove_orphans(db: Database, collection: int) -> None:
+    """Take out the vectors of a collection that is not there any more."""
+    with db.transaction():
+        db.execute("DELETE FROM segments WHERE collection = ?", (collection,))
+        db.execute("DELETE FROM checks WHERE part = 'segments of' AND key = ?", (collection,))
+
+
+def _mend_space(db: Database, key: int) -> str:
     hash, model, text = db.one("SELECT hash, model, recipe FROM spaces WHERE key = ?", (key,))
     try:
         recipe = Recipe.from_json(text)
@@ -94,7 +133,7 @@ def _mend_space(db: Database, key: int) -> list[str]:
     except (ValueError, KeyError, TypeError, AttributeError):
         same = False
     if not same:
-        return [f"what model made space {key} cannot be known any more: encode its texts again"]
+        return f"what model made space {key} cannot be known any more: it says {text[:200]}"
     if model != recipe.model and model in MODELS:
         # The name, which is kept twice, is no part of the hash.
         recipe = Recipe({**recipe.settings, "model": model})
@@ -104,82 +143,169 @@ def _mend_space(db: Database, key: int) -> list[str]:
         (recipe.model, recipe.dim, recipe.json, key),
     )
     checks.seal(db, "spaces", key)
-    return []
+    return ""
 
 
-def _mend_collection(db: Database, key: int) -> list[str]:
-    name, dim = db.one(
-        "SELECT c.name, s.dim FROM collections AS c "
+def _mend_collection(db: Database, key: int) -> str:
+    name, dtype, chunking, model, dim = db.one(
+        "SELECT c.name, c.dtype, c.chunking, s.model, s.dim FROM collections AS c "
         "LEFT JOIN spaces AS s ON s.key = c.space WHERE c.key = ?",
         (key,),
     )
     lengths = db.all("SELECT count, length(vectors) FROM segments WHERE +collection = ?", (key,))
     fitting = [
-        dtype
-        for dtype, kind in DTYPES.items()
+        each
+        for each, kind in DTYPES.items()
         if dim is not None
         and all(length == count * dim * kind.itemsize for count, length in lengths)
     ]
-    if not fitting:
-        return [f"what the vectors of collection {key} mean cannot be known any more"]
+    alike = db.value("SELECT count(*) FROM spaces WHERE dim = ?", (dim,))
+    cut = db.value(
+        "SELECT EXISTS (SELECT 1 FROM chunks JOIN records ON records.key = record "
+        "WHERE +collection = ?)",
+        (key,),
+    )
+    # Codes and what was calibrated follow from vectors; a name that can be shown is taken.
+    db.execute("UPDATE collections SET coding = NULL, calibration = NULL WHERE key = ?", (key,))
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         name = f"recovered-{key}"
-    db.execute(
-        "UPDATE collections SET name = ?, dtype = ?, coding = NULL, calibration = NULL "
-        "WHERE key = ?",
-        (name, fitting[0], key),
-    )
+        db.execute("UPDATE collections SET name = ? WHERE key = ?", (name, key))
+    if len(fitting) != 1 or alike != 1 or not _plausible(chunking, bool(cut)):
+        return (
+            f"what the vectors of collection {name!r} mean cannot be known any more: it says "
+            f"model {model}, {dtype}, chunks {chunking}"
+        )
+    db.execute("UPDATE collections SET dtype = ? WHERE key = ?", (fitting[0], key))
     checks.seal(db, "collections", key)
-    return [f"what the store says of collection {name!r} was damaged: look whether it is right"]
+    return f"what the store says of collection {name!r} was damaged: look whether it is right"
 
 
-def readable_records(db: Database, keys: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _plausible(chunking: Any, cut: bool) -> bool:
+    """Whether this can be how texts are cut, given whether any is."""
+    if chunking is None or not cut:
+        return chunking is None and not cut
+    try:
+        return isinstance(json.loads(chunking), dict)
+    except (ValueError, TypeError):
+        return False
+
+
+def readable_records(db: Database, keys: Sequence[int]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Read what there is of records that are damaged or have no vectors any more.
 
     Yields
     ------
+    collection : str
+        Its name.
     row : dict
-        ``id``, ``text``, the metadata, and under ``lost`` the collection and the source.
+        ``id``, ``text``, the metadata, and under ``lost`` the collection and the source; of a
+        record with one vector that no model makes again ``vector``, and under ``lost`` whether
+        it is what was stored.
     """
     rows = db.all_in(
-        "SELECT c.name, r.id, r.source, r.meta, r.text FROM records AS r "
-        "LEFT JOIN collections AS c ON c.key = r.collection WHERE r.key IN ({})",
+        "SELECT r.collection, c.name, s.recipe, c.dtype, c.chunking, r.segment, r.slot, r.id, "
+        "r.source, r.meta, r.text FROM records AS r "
+        "LEFT JOIN collections AS c ON c.key = r.collection "
+        "LEFT JOIN spaces AS s ON s.key = c.space WHERE r.key IN ({})",
         (),
         keys,
     )
-    for row in rows:
-        yield _shown(*map(_readable, row))
+    for number, name, recipe, dtype, chunking, segment, slot, *content in rows:
+        collection = str(_readable(name)) if name else f"collection-{number}"
+        row = _shown(collection, *map(_readable, content))
+        if recipe is not None and chunking is None and dtype in DTYPES:
+            row |= _with_vector(db, recipe, DTYPES[dtype], segment, slot, row["lost"])
+        yield collection, row
 
 
-def remove_records(db: Database, keys: Sequence[int]) -> None:
-    """Take records out of the store, with whatever is left of their vectors."""
+def _with_vector(
+    db: Database,
+    recipe: str,
+    dtype: "np.dtype[Any]",
+    segment: int,
+    slot: int,
+    lost: dict[str, Any],
+) -> dict[str, Any]:
+    """Read the vector of a record, if no model makes it again."""
+    try:
+        made = Recipe.from_json(recipe)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    row = db.one("SELECT vectors FROM segments WHERE key = ?", (segment,))
+    if (made.base is None and "imported" not in made.settings) or row is None:
+        return {}
+    width, group = made.dim * dtype.itemsize, slot // GROUP
+    vector = np.frombuffer(row[0][slot * width : (slot + 1) * width], dtype).astype(float)
+    if len(vector) != made.dim or not np.isfinite(vector).all():
+        return {}
+    of_group = row[0][group * GROUP * width : (group + 1) * GROUP * width]
+    sums = checks.get(db, "segments", [segment]).get(segment, np.empty(0, SUM))
+    lost["vector is whole"] = digest(of_group) in sums[2 + group : 3 + group]
+    return {"vector": vector.tolist()}
+
+
+def remove_records(db: Database, keys: Sequence[int], *, damaged: bool) -> int:
+    """Take records out of the store, with whatever is left of their vectors.
+
+    Parameters
+    ----------
+    db : Database
+    keys : sequence of int
+    damaged : bool
+        Only those that differ from their checksum: keys are used again, and another process may
+        have put something else there.
+
+    Returns
+    -------
+    removed : int
+    """
     with db.transaction():
-        owners: dict[int, list[int]] = {}
-        for key, collection in db.all_in(
-            "SELECT key, collection FROM records WHERE key IN ({})", (), keys
-        ):
-            owners.setdefault(collection, []).append(key)
-        for collection, gone in owners.items():
+        if damaged:
+            rows = db.all_in(
+                "SELECT key, collection, id, hash, source, meta, text, sum FROM records "
+                "WHERE key IN ({})",
+                (),
+                keys,
+            )
+            keys = [
+                content[0]
+                for *content, sum in rows
+                if not is_record(content) or checks.record_sum(*content) != sum
+            ]
+        _remove(db, keys)
+    return len(keys)
+
+
+def _remove(db: Database, keys: Sequence[int], *, slots: bool = True) -> None:
+    owners: dict[int, list[int]] = {}
+    for key, collection in db.all_in(
+        "SELECT key, collection FROM records WHERE key IN ({})", (), keys
+    ):
+        owners.setdefault(collection, []).append(key)
+    for collection, gone in owners.items():
+        if slots:
             _free_slots(db, collection, gone)
-            Encodings(db, collection).remove(gone)
-        for table, column in (("chunks", "record"), ("records", "key")):
-            sql = f"DELETE FROM {table} WHERE {column} = ?"
-            db.executemany(sql, ((key,) for key in keys))
-        # The text that was indexed may not be the one that is here now.
-        rebuild_texts(db)
+        Encodings(db, collection).remove(gone)
+    ChunkTable(db).remove(keys)
+    db.executemany("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
+    # The text that was indexed may not be the one that is here now.
+    rebuild_texts(db)
 
 
-def _shown(collection: Any, id: Any, source: Any, meta: Any, text: Any) -> dict[str, Any]:
+def _shown(collection: str, id: Any, source: Any, meta: Any, text: Any) -> dict[str, Any]:
+    lost = {"collection": collection, "source": source}
     try:
         fields = json.loads(meta)
-    except (ValueError, TypeError):
-        fields = {"meta": meta}
-    fields = fields if isinstance(fields, dict) else {"meta": fields}
-    return {**fields, "id": id, "text": text, "lost": {"collection": collection, "source": source}}
+        json.dumps(fields, allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        fields = meta
+    if not isinstance(fields, dict) or fields.keys() & {"id", "text", "lost", "vector"}:
+        fields = {"meta": fields if isinstance(fields, dict) else str(meta)}
+    return {"id": id, "text": text, **fields, "lost": lost}
 
 
 def _readable(value: Any) -> Any:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
 
 
 def _free_slots(db: Database, collection: int, keys: list[int]) -> None:
@@ -225,32 +351,14 @@ def rebuild_segments(db: Database, collection: int, width: int, chunked: bool) -
     with db.transaction():
         checks.put(db, "segments of", collection, _UNFINISHED)
         found = list(remains(db, collection, width))
-        places = Places(found)
-        lost, claimed = lost_vectors(db, collection, chunked, places)
-        owners = _claimants(db, collection, chunked, places)
-        kept = np.where(places.whole & claimed & ~np.isin(owners, lost), owners, 0)
+        lost = lost_vectors(db, collection, chunked, Places(found))
         start = 0
         for segment in found:
-            slots = kept[start : start + len(segment.whole)].astype(KEY)
+            slots = lost.owners[start : start + len(segment.whole)].astype(KEY)
             start += len(slots)
             if segment.slots is None or not segment.sound or (segment.slots != slots).any():
                 _rewrite(db, segment, slots, width)
-    return lost
-
-
-def _claimants(db: Database, collection: int, chunked: bool, places: Places) -> NDArray[np.int64]:
-    """Which record says of each slot that its vector is there; 0 if none does."""
-    of_chunks = (
-        "SELECT record, segment, slot FROM chunks WHERE record IN "
-        "(SELECT key FROM records WHERE +collection = ?)"
-    )
-    of_records = "SELECT key, segment, slot FROM records WHERE +collection = ?"
-    rows = db.all(of_chunks if chunked else of_records, (collection,))
-    keys, segments, slots = np.array(rows, np.int64).reshape(-1, 3).T
-    at = places.find(segments, slots)
-    owners = np.zeros(len(places.owners), np.int64)
-    owners[at[at >= 0]] = keys[at >= 0]
-    return owners
+    return lost.keys
 
 
 def _rewrite(db: Database, segment: Remains, slots: NDArray[np.int64], width: int) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from embcli.errors import StoreError
 from embcli.store import pages
-from embcli.store.checks import SUM, digest, record_sum, seal_all
+from embcli.store.checks import SUM, digest, record_sum, row_sum, seal_all
 from embcli.store.database import Database
+from embcli.store.fields import field_at, indexed_path
 from embcli.store.finding_checks import FINDINGS
 from embcli.store.inspection import is_record
 from embcli.store.known_texts import prefixes
@@ -64,8 +65,12 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
             for table in (*_BY_KEY, *FINDINGS):
                 if table in tables:
                     rows = _readable(source, table, _columns(database, source, table))
+                    if table == "records":
+                        rows = _unlike(rows)
                     copied[table] = _copy(database, source, table, rows)
             if "checks" in tables:
+                for table in ("spaces", "collections", "maps"):
+                    copied[table] += _rows_off_pages(database, source, damaged, table)
                 copied["segments"] += _segments_off_pages(database, source, damaged)
                 copied["records"] += _records_off_pages(database, damaged)
             if "chunks" in tables:
@@ -79,9 +84,10 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
                 _copy_checks(database, source)
             else:  # a store from before there were any: what is left is taken as it is
                 seal_all(database.connection)
-            indexes = "SELECT sql FROM sqlite_master WHERE type = 'index' AND name LIKE 'meta %'"
-            for (sql,) in source.execute(indexes).fetchall():
-                database.execute(sql)
+            # What the file has as SQL is not run: it may be anything.
+            indexes = "SELECT name FROM sqlite_master WHERE type = 'index'"
+            for path in {indexed_path(str(name)) for (name,) in source.execute(indexes)} - {None}:
+                database.execute(field_at(str(path)).index_sql)
             database.execute("INSERT INTO records_fts (records_fts) VALUES ('rebuild')")
         copied["known"] = len(_known(database))
     return copied
@@ -96,6 +102,44 @@ def _known(database: Database) -> dict[int, int]:
             known.update(zip(keys.tolist(), bits.tolist(), strict=True))
     known.pop(0, None)
     return known
+
+
+def _unlike(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """Give records that are what was stored first, and the others ids that none of these has."""
+    damaged = []
+    for row in rows:
+        key, collection, id, hash, _, _, *texts, sum = (*row, None)[:10]
+        content = key, collection, id, hash, *texts
+        if len(row) < 10 or (is_record(content) and record_sum(*content) == sum):
+            yield row
+        else:
+            damaged.append(row)
+    for row in damaged:
+        yield (*row[:2], f"{row[2]} (damaged, {row[0]})", *row[3:])
+
+
+def _rows_off_pages(
+    database: Database, source: sqlite3.Connection, damaged: Path, table: str
+) -> int:
+    """Copy rows of a small table that no tree leads to any more: those with a checksum."""
+    there = {key for (key,) in database.all(f"SELECT key FROM {table}")}
+    try:
+        rows = source.execute("SELECT key, sums FROM checks WHERE part = ?", (table,)).fetchall()
+    except sqlite3.DatabaseError:
+        return 0
+    sums = {key: np.frombuffer(sum, SUM).tolist() for key, sum in rows if key not in there}
+    columns = [row[1] for row in database.all(f"PRAGMA table_info({table})")]
+    count = 0
+    for row in pages.rows(damaged, len(columns)) if sums else ():
+        if sums.get(row[0]) == [row_sum(row)]:
+            count += _copy(database, source, table, iter([row]))
+            del sums[row[0]]
+    # What was there and is lost is missed when the copy is inspected.
+    database.executemany(
+        "INSERT OR REPLACE INTO checks (part, key, sums) VALUES (?, ?, ?)",
+        ((table, key, np.array(sum, SUM).tobytes()) for key, sum in sums.items()),
+    )
+    return count
 
 
 def _segments_off_pages(database: Database, source: sqlite3.Connection, damaged: Path) -> int:

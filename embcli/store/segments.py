@@ -150,7 +150,8 @@ class Segments:
     def _fill_last(self, columns: tuple[NDArray[Any], ...]) -> list[Place]:
         """Put as many vectors as fit into the last segment, if it has room."""
         row = self._db.one(
-            "SELECT key, count FROM segments WHERE collection = ? ORDER BY key DESC LIMIT 1",
+            "SELECT key, length(slots) / 8 FROM segments WHERE collection = ? "
+            "ORDER BY key DESC LIMIT 1",
             (self._collection,),
         )
         if row is None or row[1] >= SLOTS:

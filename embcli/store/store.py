@@ -546,6 +546,11 @@ class Store:
         """Names of `clusterings` or `layouts` by the keys that `inspect` gives."""
         return dict(self._db.all(f"SELECT key, name FROM {table}"))
 
+    def keys_in(self, collection: int) -> list[int]:
+        """Keys of the records of a collection that is not there any more, by its own key."""
+        rows = self._db.all("SELECT key FROM records WHERE +collection = ?", (collection,))
+        return [key for (key,) in rows]
+
     def is_whole(self, name: str) -> bool:
         """Whether what is kept of a collection itself and of its space is what was written."""
         try:

@@ -81,8 +81,8 @@ def contents(path="embcli.db"):
 
 
 def set_aside(path):
-    file = Path(f"{path}.lost.jsonl")
-    return list(map(json.loads, file.read_text().splitlines())) if file.exists() else []
+    files = Path().glob(f"{path}.*.lost.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def damaged(result):
@@ -181,7 +181,7 @@ def test_a_record_that_was_changed_is_set_aside(run, store, field):
     left = run("search", "vaccine", "-k", "999", "-f", "ids").out.split()
     assert len(left) == 323
     assert id not in left
-    assert run("encode", "embcli.db.lost.jsonl", "-q").code == 0
+    assert run("encode", "embcli.db.default.lost.jsonl", "-q").code == 0
 
 
 SHOWN = {
@@ -380,18 +380,132 @@ def test_lost_vectors_are_encoded_again(run, store, home):
     for name, (records, vectors) in before.items():
         assert after[name][0] == records
         np.testing.assert_allclose(after[name][1], vectors, atol=1e-6)
-    assert not (home / "embcli.db.lost.jsonl").exists()
+    assert not set_aside("embcli.db")
 
 
 def test_what_no_model_makes_is_set_aside(run, store):
     flip("segments", "vectors", segment_of("words"), 1)
     result = run("check")
-    assert "words: 3 records without vectors, 3 with whole texts" in result.out
+    assert "words: 3 records without vectors, 3 cannot be encoded again" in result.out
     result = run("repair")
     assert result.code == 0, result.err
     assert "words: vectors cannot be made again" in result.err
-    assert {record["id"] for record in set_aside("embcli.db")} == {"a", "b", "c"}
+    aside = {record["id"]: record for record in set_aside("embcli.db")}
+    assert aside.keys() == {*"abc"}
+    assert aside["b"]["vector"] == [0, 1, 0]  # as it was, though nothing tells that any more
+    assert not aside["b"]["lost"]["vector is whole"]
     assert run("check").code == 0
+
+
+def test_what_was_found_of_records_stays(run, store):
+    assert run("cluster", "-k", "3", "-q").code == 0
+    members = run("clusters", "members", "kmeans").rows
+    flip("segments", "vectors", segment_of("default"), 20_000)
+    assert "encoded again 16" in run("repair").err
+    assert run("clusters", "members", "kmeans").rows == members
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM chunks WHERE record = {} AND number = 1",
+        "DELETE FROM chunks WHERE record = {}",
+        "UPDATE chunks SET slot = slot + 1 WHERE record = {} AND number = 0",
+        "UPDATE chunks SET start = start + 7 WHERE record = {} AND number = 0",
+        "DELETE FROM checks WHERE part = 'spans' AND key = {}",
+    ],
+)
+def test_chunks_are_cut_and_encoded_again(run, store, sql):
+    before = contents()
+    with closing(sqlite3.connect("embcli.db")) as db:
+        (key,) = db.execute("SELECT max(record) - 3 FROM chunks WHERE number = 1 AND record IN "
+            "(SELECT key FROM records WHERE collection = 2)").fetchone()  # fmt: skip
+    change(sql.format(key))
+    assert run("check").code == 5
+    result = run("repair")
+    assert result.code == 0, result.err
+    assert "set aside 0" in result.err
+    after = contents()
+    assert after["chunks"][0] == before["chunks"][0]
+    np.testing.assert_allclose(after["chunks"][1], before["chunks"][1], atol=1e-6)
+
+
+def test_a_record_that_is_gone_is_missed(run, store):
+    with closing(sqlite3.connect("embcli.db", isolation_level=None)) as db:
+        db.execute("DROP TRIGGER findings_of_deleted_records")
+        db.execute("DELETE FROM records WHERE key = 5")
+    assert "1 record gone: encode their files again" in run("check").out
+    result = run("repair")
+    assert result.code == 0
+    assert "default: 1 record of which there are vectors cannot be found" in result.err
+    assert run("check").code == 0
+
+
+@pytest.mark.parametrize("out", [(), ("--out", "new.db")])
+def test_two_records_of_one_id(run, store, out):
+    """One bit of an id, and it is that of another record; SQLite's index tells."""
+    content = store.read_bytes()
+    with closing(sqlite3.connect("embcli.db")) as db:
+        sql = "SELECT id FROM records WHERE collection = 3 ORDER BY length(id), id"
+        first = next(id for (id,) in db.execute(sql))
+    other = chr(ord(first[0]) ^ 1) + first[1:]
+    change("UPDATE records SET id = ? WHERE collection = 3 AND id = ?", other, first)
+    del content
+    result = run("repair", *out)
+    assert result.code == 0, result.err
+    assert [record["id"].split(" ")[0] for record in set_aside("*.db")] == [other]
+
+
+@pytest.mark.parametrize("table", ["collections", "spaces"])
+def test_a_collection_that_is_gone_is_set_aside(run, store, table):
+    before = contents()
+    with closing(sqlite3.connect("embcli.db", isolation_level=None)) as db:
+        db.execute(f"DELETE FROM {table} WHERE key = 1")
+    assert damaged(run("check"))["rows"] >= 1
+    result = run("repair")
+    assert "what is gone: " in result.err
+    if table == "collections":
+        assert result.code == 0, result.err
+        assert {record["id"] for record in set_aside("embcli.db")} == {
+            id for id, *_ in before["default"][0]
+        }
+        assert run("check").code == 0
+    else:
+        assert result.code == 5  # nothing tells what its vectors mean
+
+
+def test_names_and_models_are_taken_as_they_are_if_asked(run, store):
+    change("UPDATE collections SET chunking = NULL WHERE name = 'chunks'")
+    assert run("repair").code == 5
+    change("UPDATE collections SET chunking = ? WHERE name = 'chunks'", CHUNKING)
+    result = run("repair", "--seal")
+    assert result.code == 0, result.err
+    assert "set aside 0" in result.err
+
+
+CHUNKING = '{"max_tokens":20}'
+
+
+@pytest.mark.parametrize("out", [(), ("--out", "new.db")])
+def test_what_is_no_damage_is_not_repaired(run, store, home, out):
+    with closing(sqlite3.connect("embcli.db")) as db:
+        db.execute("PRAGMA user_version = 99")
+    assert "newer embcli" in run("repair", *out).err
+    store.write_bytes(b"")
+    assert "is empty" in run("repair", *out).err
+    assert store.read_bytes() == b""
+    assert not (home / "new.db").exists()
+
+
+def test_sql_of_a_damaged_file_is_not_run(run, store, home):
+    with closing(sqlite3.connect("embcli.db", isolation_level=None)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute(
+            "INSERT INTO sqlite_master (type, name, tbl_name, rootpage, sql) VALUES "
+            "('index', 'meta $.\"x\" 01234567', 'records', 0, 'ATTACH ''evil.db'' AS e')"
+        )
+    run("repair", "--out", "new.db")
+    assert not (home / "evil.db").exists()
 
 
 def test_an_interrupted_repair_is_known_and_completed(run, store, monkeypatch):

@@ -182,3 +182,18 @@ def test_agreement_with_people_on_sentences(shared, tmp_path):
     vectors = load_encoder(str(tmp_path / "half")).encode([*firsts, *seconds])
     cosines = (vectors[: len(firsts)] * vectors[len(firsts) :]).sum(axis=1)
     assert spearman(cosines, list(map(float, scores))) > 0.70
+
+
+def test_a_tokenizer_that_has_no_word_for_what_it_does_not_know(home, run):
+    """Found by fuzzing: the library raises a bare Exception."""
+    from safetensors.numpy import save_file
+
+    (home / "m").mkdir()
+    model = {"type": "WordLevel", "vocab": {"dog": 0}, "unk_token": "[UNK]"}
+    (home / "m" / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": model}))
+    (home / "m" / "config.json").write_text('{"model_type": "model2vec"}')
+    save_file({"embeddings": np.ones((1, 4), np.float32)}, home / "m" / "model.safetensors")
+    (home / "a.txt").write_text("cat")
+    result = run("encode", "a.txt", "-m", "m")
+    assert result.code == 4
+    assert "its tokenizer fails" in result.err
