@@ -21,8 +21,8 @@ from embcli.pipelines.label_command import Request, ask
 from tests.conftest import ROOT
 
 # Colour, the window's title, a bell, a C1 introducer, directions, a line's end, markup.
-EVIL = "a\x1b[31m\x1b]0;t\x07\x9b2J\u202egnp.exe\u061c\u2066\u2028[/b][link=x]"
-OBEYED = set("\x1b\x07\x9b\u202e\u061c\u2066\u2028")
+EVIL = "a\x1b[31m\x1b]0;t\x07\x9b2J\x7f\u202egnp.exe\u061c\u2066\u2028[/b][link=x]"
+OBEYED = set("\x1b\x07\x9b\x7f\u202e\u061c\u2066\u2028")
 SOURCES = sorted((ROOT / "embcli").rglob("*.py"))
 
 
