@@ -132,6 +132,8 @@ def _copy(db: Path, path: Path) -> list[str]:
             f"{db} is damaged: no record of it can be read", hint=f"sqlite3 {db} .recover"
         )
     notes = [f"{records:,} records and {copied.get('segments', 0):,} segments could be read"]
+    if copied.get("unverified"):
+        notes.append("checksums could not be read: what the store says of itself is taken as it is")
     if known > records:
         notes.append(
             f"{counted(known - records, 'more record')} had vectors here, but could not be read: "
@@ -222,6 +224,12 @@ def _mend(
         report.encoded += _encode_again(store, collection, left, listeners)
         aside.take(store, collection.rebuild_segments(), _UNMADE)
         repairs.finish(db, key)
+    for name in store.without_space():
+        # What its vectors mean is not known any more; texts can be encoded again.
+        key = store.key_of_collection(name)
+        aside.take(store, store.keys_in(key), "what its vectors mean is gone")
+        store.drop_row_of_collection(key)
+        damage.orphans[key] = 0
     for key in damage.orphans:
         aside.take(store, store.keys_in(key), "its collection is gone")
         repairs.remove_orphans(db, key)

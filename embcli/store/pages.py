@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-_LEAF_OF_TABLE = 13
+_LEAF_OF_TABLE, _OF_INDEX = 13, (10, 2)
 _HEADER = 100
 _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}
 _NUMBERS = {0: None, 8: 0, 9: 1}
@@ -21,16 +21,18 @@ class _Unreadable(Exception):
     """What was looked at is no row."""
 
 
-def rows(path: Path, columns: int) -> Iterator[tuple[Any, ...]]:
+def rows(path: Path, columns: int, *, keyed: bool = True) -> Iterator[tuple[Any, ...]]:
     """Read every row of so many columns off the pages of a file.
 
-    The first column is taken to be an integer key. Pages that are no longer in use may hold rows
-    that were deleted or changed since: whoever takes rows from here must know which are meant.
+    The first column is taken to be an integer key, unless the rows are of a table without. Pages
+    that are no longer in use may hold rows that were deleted or changed since: whoever takes rows
+    from here must know which are meant.
 
     Parameters
     ----------
     path : Path
     columns : int
+    keyed : bool
 
     Yields
     ------
@@ -47,7 +49,7 @@ def rows(path: Path, columns: int) -> Iterator[tuple[Any, ...]]:
             size = 16384  # as of every store
         pages = _Pages(data, size, size - data[20] if data[20] < 64 else size)
         for number in range(1, len(data) // size + 1):
-            yield from pages.rows(number, columns)
+            yield from pages.rows(number, columns, keyed)
 
 
 class _Pages:
@@ -56,32 +58,36 @@ class _Pages:
         self._size = size
         self._usable = usable
 
-    def rows(self, number: int, columns: int) -> Iterator[tuple[Any, ...]]:
+    def rows(self, number: int, columns: int, keyed: bool) -> Iterator[tuple[Any, ...]]:
         page = self._page(number)
         start = _HEADER if number == 1 else 0
-        if page[start] != _LEAF_OF_TABLE:
+        if not (page[start] == _LEAF_OF_TABLE if keyed else page[start] in _OF_INDEX):
             return
         count = int.from_bytes(page[start + 3 : start + 5], "big")
-        places = start + 8
+        # Within a tree, pages of tables without integer keys hold rows, too, beside pointers.
+        pointer = 4 if page[start] == _OF_INDEX[1] else 0
+        places = start + 8 + pointer
         for cell in range(min(count, (self._size - places) // 2)):
             at = int.from_bytes(page[places + 2 * cell : places + 2 * cell + 2], "big")
             try:
-                length, at = _varint(page, at)
-                key, at = _varint(page, at)
-                row = _values(self._payload(page, at, length, columns), columns)
+                length, at = _varint(page, at + pointer)
+                key, at = _varint(page, at) if keyed else (0, at)
+                row = _values(self._payload(page, at, length, columns, keyed), columns)
             except (_Unreadable, IndexError, struct.error):
                 continue
-            yield (key, *row[1:])
+            yield (key, *row[1:]) if keyed else tuple(row)
 
     def _page(self, number: int) -> bytes:
         if not 0 < number <= len(self._data) // self._size:
             raise _Unreadable
         return self._data[(number - 1) * self._size : number * self._size]
 
-    def _payload(self, page: bytes, at: int, length: int, columns: int) -> bytes:
+    def _payload(self, page: bytes, at: int, length: int, columns: int, keyed: bool) -> bytes:
         """Put together what a cell holds, on its own page and on those it goes on to."""
         usable = self._usable
         most, least = usable - 35, (usable - 12) * 32 // 255 - 23
+        if not keyed:
+            most = (usable - 12) * 64 // 255 - 23
         if length <= most:
             local = length
         else:

@@ -213,30 +213,33 @@ def readable_records(db: Database, keys: Sequence[int]) -> Iterator[tuple[str, d
     for number, name, recipe, dtype, chunking, segment, slot, *content in rows:
         collection = str(_readable(name)) if name else f"collection-{number}"
         row = _shown(collection, *map(_readable, content))
-        if recipe is not None and chunking is None and dtype in DTYPES:
+        if chunking is None and dtype in DTYPES:
             row |= _with_vector(db, recipe, DTYPES[dtype], segment, slot, row["lost"])
         yield collection, row
 
 
 def _with_vector(
     db: Database,
-    recipe: str,
+    recipe: str | None,
     dtype: "np.dtype[Any]",
     segment: int,
     slot: int,
     lost: dict[str, Any],
 ) -> dict[str, Any]:
-    """Read the vector of a record, if no model makes it again."""
+    """Read the vector of a record, if no model makes it again, or none that is known."""
+    row = db.one("SELECT vectors, length(slots) / 8 FROM segments WHERE key = ?", (segment,))
+    if row is None or not row[1]:
+        return {}
     try:
-        made = Recipe.from_json(recipe)
+        made = None if recipe is None else Recipe.from_json(recipe)
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
-    row = db.one("SELECT vectors FROM segments WHERE key = ?", (segment,))
-    if (made.base is None and "imported" not in made.settings) or row is None:
+    if made is not None and made.base is None and "imported" not in made.settings:
         return {}
-    width, group = made.dim * dtype.itemsize, slot // GROUP
+    dim = len(row[0]) // row[1] // dtype.itemsize if made is None else made.dim
+    width, group = dim * dtype.itemsize, slot // GROUP
     vector = np.frombuffer(row[0][slot * width : (slot + 1) * width], dtype).astype(float)
-    if len(vector) != made.dim or not np.isfinite(vector).all():
+    if len(vector) != dim or not np.isfinite(vector).all():
         return {}
     of_group = row[0][group * GROUP * width : (group + 1) * GROUP * width]
     sums = checks.get(db, "segments", [segment]).get(segment, np.empty(0, SUM))

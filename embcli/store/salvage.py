@@ -10,7 +10,7 @@ import numpy as np
 
 from embcli.errors import StoreError
 from embcli.store import pages
-from embcli.store.checks import SUM, digest, record_sum, row_sum, seal_all
+from embcli.store.checks import SUM, digest, record_sum, row_sum, seal, seal_all
 from embcli.store.database import Database
 from embcli.store.fields import field_at, indexed_path
 from embcli.store.finding_checks import FINDINGS
@@ -21,7 +21,10 @@ from embcli.store.segments import KEY, PREFIX
 # In this order: vectors before what triggers delete when vectors come. What follows from vectors
 # (codes, encodings, neighbours) is made again.
 _BY_KEY = ("spaces", "collections", "segments", "records", "maps", "runs", "queries")
+# Of which each row has a checksum, and must not go unnoticed.
+_ROWS = ("spaces", "collections", "maps")
 _HIGHEST = (1 << 63) - 1
+_Sums = dict[tuple[str, int], bytes]
 
 
 def salvage(damaged: Path, database: Database) -> dict[str, int]:
@@ -61,6 +64,7 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
                 f"{damaged}: not even the list of its tables can be read ({error})",
                 hint=f"sqlite3 {damaged} .recover",
             ) from error
+        sums = _checksums(source, damaged) if "checks" in tables else {}
         with database.transaction():
             for table in (*_BY_KEY, *FINDINGS):
                 if table in tables:
@@ -69,9 +73,9 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
                         rows = _unlike(rows)
                     copied[table] = _copy(database, source, table, rows)
             if "checks" in tables:
-                for table in ("spaces", "collections", "maps"):
-                    copied[table] += _rows_off_pages(database, source, damaged, table)
-                copied["segments"] += _segments_off_pages(database, source, damaged)
+                for table in _ROWS:
+                    copied[table] += _rows_off_pages(database, source, damaged, table, sums)
+                copied["segments"] += _segments_off_pages(database, damaged, sums)
                 copied["records"] += _records_off_pages(database, damaged)
             if "chunks" in tables:
                 copied["chunks"] = _copy_by(database, source, "chunks", "record", "records")
@@ -81,7 +85,7 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
                         database.execute(f"DELETE FROM {each}")
                     copied[table] = 0
             if "checks" in tables:
-                _copy_checks(database, source)
+                copied["unverified"] = _copy_checks(database, sums)
             else:  # a store from before there were any: what is left is taken as it is
                 seal_all(database.connection)
             # What the file has as SQL is not run: it may be anything.
@@ -118,55 +122,57 @@ def _unlike(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         yield (*row[:2], f"{row[2]} (damaged, {row[0]})", *row[3:])
 
 
+def _checksums(source: sqlite3.Connection, damaged: Path) -> _Sums:
+    """Read all checksums, off their pages where no tree leads to them."""
+    found: _Sums = {}
+    try:
+        for part, key, sums in source.execute("SELECT part, key, sums FROM checks"):
+            found[part, key] = sums
+    except sqlite3.DatabaseError:
+        for part, key, sums in pages.rows(damaged, 3, keyed=False):
+            if isinstance(part, str) and isinstance(key, int) and isinstance(sums, bytes):
+                found.setdefault((part, key), sums)
+    return {place: sums for place, sums in found.items() if len(sums) % SUM.itemsize == 0}
+
+
 def _rows_off_pages(
-    database: Database, source: sqlite3.Connection, damaged: Path, table: str
+    database: Database, source: sqlite3.Connection, damaged: Path, table: str, sums: _Sums
 ) -> int:
     """Copy rows of a small table that no tree leads to any more: those with a checksum."""
-    there = {key for (key,) in database.all(f"SELECT key FROM {table}")}
-    try:
-        rows = source.execute("SELECT key, sums FROM checks WHERE part = ?", (table,)).fetchall()
-    except sqlite3.DatabaseError:
-        return 0
-    sums = {key: np.frombuffer(sum, SUM).tolist() for key, sum in rows if key not in there}
+    wanted = {key for part, key in sums if part == table} - _keys(database, table)
     columns = [row[1] for row in database.all(f"PRAGMA table_info({table})")]
     count = 0
-    for row in pages.rows(damaged, len(columns)) if sums else ():
-        if sums.get(row[0]) == [row_sum(row)]:
+    for row in pages.rows(damaged, len(columns)) if wanted else ():
+        if row[0] in wanted and _as_list(sums[table, row[0]]) == [row_sum(row)]:
             count += _copy(database, source, table, iter([row]))
-            del sums[row[0]]
-    # What was there and is lost is missed when the copy is inspected.
-    database.executemany(
-        "INSERT OR REPLACE INTO checks (part, key, sums) VALUES (?, ?, ?)",
-        ((table, key, np.array(sum, SUM).tobytes()) for key, sum in sums.items()),
-    )
+            wanted.discard(row[0])
     return count
 
 
-def _segments_off_pages(database: Database, source: sqlite3.Connection, damaged: Path) -> int:
+def _as_list(sums: bytes | None) -> list[int]:
+    found: list[int] = np.frombuffer(sums or b"", SUM).tolist()
+    return found
+
+
+def _segments_off_pages(database: Database, damaged: Path, sums: _Sums) -> int:
     """Copy segments that no tree leads to any more: those whose slots have a checksum."""
-    there = {key for (key,) in database.all("SELECT key FROM segments")}
-    try:
-        sql = "SELECT key, sums FROM checks WHERE part = 'segments'"
-        sums = {key: np.frombuffer(sum, SUM)[:1].tolist() for key, sum in source.execute(sql)}
-    except sqlite3.DatabaseError:
-        return 0
+    wanted = {key for part, key in sums if part == "segments"} - _keys(database, "segments")
     count = 0
-    if there >= sums.keys():
-        return count
-    for row in pages.rows(damaged, 6):
+    for row in pages.rows(damaged, 6) if wanted else ():
         key, _, _, slots, *_ = row
-        if key in there or not isinstance(slots, bytes) or [digest(slots, key)] != sums.get(key):
+        if key not in wanted or not isinstance(slots, bytes):
             continue
-        sql = "INSERT INTO segments (key, collection, count, slots, hashes, vectors) "
-        database.execute(f"{sql} VALUES (?, ?, ?, ?, ?, ?)", row)
-        there.add(key)
-        count += 1
+        if [digest(slots, key)] == _as_list(sums["segments", key])[:1]:
+            sql = "INSERT INTO segments (key, collection, count, slots, hashes, vectors) "
+            database.execute(f"{sql} VALUES (?, ?, ?, ?, ?, ?)", row)
+            wanted.discard(key)
+            count += 1
     return count
 
 
 def _records_off_pages(database: Database, damaged: Path) -> int:
     """Copy records that no tree leads to any more: those that a vector is of."""
-    there = {key for (key,) in database.all("SELECT key FROM records")}
+    there = _keys(database, "records")
     known = {key: bits for key, bits in _known(database).items() if key not in there}
     count = 0
     if not known:
@@ -272,20 +278,31 @@ def _copy_by(
     return count
 
 
-def _copy_checks(database: Database, source: sqlite3.Connection) -> None:
-    """Copy the checksums of what was copied."""
-    parts = {"segments": "segments", "segments of": "collections"}
-    parts |= {table: table for table in ("spaces", "collections", "maps", *FINDINGS)}
-    for part, table in parts.items():
-        for (key,) in database.all(f"SELECT key FROM {table}"):
-            try:
-                sql = "SELECT part, key, sums FROM checks WHERE part = ? AND key = ?"
-                rows = source.execute(sql, (part, key)).fetchall()
-            except sqlite3.DatabaseError:
-                continue
-            database.executemany(
-                "INSERT OR REPLACE INTO checks (part, key, sums) VALUES (?, ?, ?)", rows
-            )
+def _copy_checks(database: Database, sums: _Sums) -> int:
+    """Copy the checksums of what was copied; return how many rows of small tables have none.
+
+    Those are taken as they are: not to be able to read a checksum is not to find that it differs.
+    """
+    owners = {"segments": "segments", "segments of": "collections", "spans": "records"}
+    owners |= {table: table for table in FINDINGS}
+    there = {table: _keys(database, table) for table in {*owners.values(), *_ROWS}}
+    database.executemany(
+        "INSERT OR REPLACE INTO checks (part, key, sums) VALUES (?, ?, ?)",
+        (
+            (part, key, content)
+            for (part, key), content in sums.items()
+            # What there was of small tables and is lost is missed when the copy is inspected.
+            if part in _ROWS or (part in owners and key in there[owners[part]])
+        ),
+    )
+    bare = [(table, key) for table in _ROWS for key in there[table] if (table, key) not in sums]
+    for table, key in bare:
+        seal(database, table, key)
+    return len(bare)
+
+
+def _keys(database: Database, table: str) -> set[int]:
+    return {key for (key,) in database.all(f"SELECT key FROM {table}")}
 
 
 def _copy_whole(database: Database, source: sqlite3.Connection, table: str) -> bool:

@@ -546,6 +546,21 @@ class Store:
         """Names of `clusterings` or `layouts` by the keys that `inspect` gives."""
         return dict(self._db.all(f"SELECT key, name FROM {table}"))
 
+    def without_space(self) -> list[str]:
+        """Names of the collections of whose space nothing is known any more."""
+        rows = self._db.all(
+            "SELECT name FROM collections WHERE space NOT IN (SELECT key FROM spaces)"
+        )
+        return [str(name) for (name,) in rows]
+
+    def key_of_collection(self, name: str) -> int:
+        """Key of a collection, as `inspect` gives it."""
+        return int(self._db.value("SELECT key FROM collections WHERE name = ?", (name,)))
+
+    def drop_row_of_collection(self, key: int) -> None:
+        """Delete what is known of a collection, but not its records."""
+        self._db.execute("DELETE FROM collections WHERE key = ?", (key,))
+
     def keys_in(self, collection: int) -> list[int]:
         """Keys of the records of a collection that is not there any more, by its own key."""
         rows = self._db.all("SELECT key FROM records WHERE +collection = ?", (collection,))
