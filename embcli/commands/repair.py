@@ -34,8 +34,9 @@ def command(
 ) -> None:
     """Put a damaged store in order: encode again what is lost.
 
-    Vectors that are lost are made again from the texts in the store, codes and indexes from what
-    they follow from. Records that are damaged themselves, or whose vectors no model here makes,
+    Where a single bit was turned over, its checksum tells which, and it is turned back. Vectors
+    that are lost are made again from the texts in the store, codes and indexes from what they
+    follow from. Records that are damaged themselves, or whose vectors no model here makes,
     go to a file beside the store, which `encode` or `import` reads; maps that are damaged, too;
     clusters and layouts that are damaged are dropped. If the file's structure is damaged, so that
     not all of it can be read, `--out` copies what can be.
@@ -53,6 +54,6 @@ def command(
             f"-c {collection}, or embcli import, if there are vectors in it"
         )
     output.summary(
-        f"{new or db}: encoded again {report.encoded:,}, set aside {report.set_aside:,}; "
-        "it is sound now"
+        f"{new or db}: bits turned back {report.bits:,}, encoded again {report.encoded:,}, "
+        f"set aside {report.set_aside:,}; it is sound now"
     )

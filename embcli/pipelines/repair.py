@@ -20,6 +20,7 @@ from embcli.pipelines.compress import encode_again
 from embcli.pipelines.encode import BatchWriter, EncodeReport, Listeners, prepare
 from embcli.store import Collection, Record, Store
 from embcli.store import repair as repairs
+from embcli.store.bits import turn_back
 from embcli.store.collection import Written
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class RepairReport:
 
     Attributes
     ----------
+    bits : int
+        Single bits that were turned back, by checksums.
     encoded : int
         Records whose vectors were made again.
     set_aside : int
@@ -48,6 +51,7 @@ class RepairReport:
         Where these are.
     """
 
+    bits: int = 0
     encoded: int = 0
     set_aside: int = 0
     files: dict[str, str] = field(default_factory=dict)
@@ -63,7 +67,8 @@ def repair(
 ) -> RepairReport:
     """Make a store what it was written as, as far as possible.
 
-    Lost vectors are encoded again from the texts in the store. Records that are damaged
+    Where one bit was turned over, the checksum tells which, and it is turned back. Lost vectors
+    are encoded again from the texts in the store. Records that are damaged
     themselves, or whose vectors were not made from their texts by a model that is here, are
     written to files beside the store, in a form that `encode` and `import_vectors` read, and taken
     out of it. Clusterings and layouts that are damaged are deleted, since only who made them can
@@ -154,15 +159,12 @@ def _repair(path: Path, named: Path, seal: bool, listeners: Listeners) -> Repair
             raise damaged_error(named, parts)
         aside = _Aside(named, report)
         with store.run("repair", None, {"seal": seal}) as counts:
-            _tell(store, damage, listeners)
-            if damage.structure:
-                damaged = [key for keys in damage.records.values() for key in keys]
-                aside.write(store, damaged, _DIFFERS)
-                repairs.reindex(store.database, damaged)
-                report.set_aside += len(damaged)
+            _turn_back(store, damage, aside, report)
+            if report.bits or damage.structure:
                 damage = inspected(store)
+            _tell(store, damage, listeners)
             _mend(store, damage, aside, seal, report, listeners)
-            counts.update(encoded=report.encoded, set_aside=report.set_aside)
+            counts.update(bits=report.bits, encoded=report.encoded, set_aside=report.set_aside)
         left = inspected(store)
         if left:
             still = ", ".join(part.part for part in parts_of(store, left) if part.damaged)
@@ -172,6 +174,25 @@ def _repair(path: Path, named: Path, seal: bool, listeners: Listeners) -> Repair
                 "encode into another store",
             )
     return report
+
+
+def _turn_back(store: Store, damage: "Damage", aside: "_Aside", report: RepairReport) -> None:
+    """Turn single bits back, and make indexes again that do not agree with their tables."""
+    db = store.database
+    if not damage.structure:
+        with db.transaction():
+            report.bits = turn_back(db, damage)
+        return
+
+    def mend() -> list[int]:
+        report.bits = turn_back(db, damage)
+        keys = [key for keys in damage.records.values() for key in keys]
+        left = repairs.damaged_among(db, keys)
+        aside.write(store, left, _DIFFERS)
+        report.set_aside += len(left)
+        return left
+
+    repairs.reindex(db, mend)
 
 
 def _tell(store: Store, damage: "Damage", listeners: Listeners) -> None:

@@ -6,7 +6,7 @@ gone, so that a repair that is interrupted is known to be unfinished.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,16 @@ _UNFINISHED = [1 << 63, 0]
 _FINDINGS = {"clusterings": ("clustering", "cluster"), "layouts": ("layout", "plot")}
 
 
-def reindex(db: Database, damaged: Sequence[int]) -> None:
-    """Make SQLite's indexes again; records that are damaged go, which may have others' ids."""
+def reindex(db: Database, mend: Callable[[], Sequence[int]]) -> None:
+    """Make SQLite's indexes again.
+
+    Parameters
+    ----------
+    db : Database
+    mend : callable
+        Called while the table of records has no indexes, since damaged ones may have others' ids.
+        Those whose keys it returns go.
+    """
     with db.transaction():
         made = db.all(
             "SELECT name, sql FROM sqlite_master "
@@ -38,7 +46,7 @@ def reindex(db: Database, damaged: Sequence[int]) -> None:
         )
         for name, _ in made:
             db.execute(f"DROP INDEX {quoted_name(name)}")
-        _remove(db, damaged, slots=False)
+        _remove(db, mend(), slots=False)
         for _, sql in made:
             db.execute(sql)
     db.execute("REINDEX")
@@ -263,20 +271,23 @@ def remove_records(db: Database, keys: Sequence[int], *, damaged: bool) -> int:
     removed : int
     """
     with db.transaction():
-        if damaged:
-            rows = db.all_in(
-                "SELECT key, collection, id, hash, source, meta, text, sum FROM records "
-                "WHERE key IN ({})",
-                (),
-                keys,
-            )
-            keys = [
-                content[0]
-                for *content, sum in rows
-                if not is_record(content) or checks.record_sum(*content) != sum
-            ]
+        keys = damaged_among(db, keys) if damaged else keys
         _remove(db, keys)
     return len(keys)
+
+
+def damaged_among(db: Database, keys: Sequence[int]) -> list[int]:
+    """Tell which records differ from their checksums."""
+    rows = db.all_in(
+        "SELECT key, collection, id, hash, source, meta, text, sum FROM records WHERE key IN ({})",
+        (),
+        keys,
+    )
+    return [
+        content[0]
+        for *content, sum in rows
+        if not is_record(content) or checks.record_sum(*content) != sum
+    ]
 
 
 def _remove(db: Database, keys: Sequence[int], *, slots: bool = True) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from embcli.errors import StoreError
 from embcli.store import pages
+from embcli.store.bits import record_turned_back
 from embcli.store.checks import SUM, digest, record_sum, row_sum, seal, seal_all
 from embcli.store.database import Database
 from embcli.store.fields import field_at, indexed_path
@@ -109,7 +110,10 @@ def _known(database: Database) -> dict[int, int]:
 
 
 def _unlike(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Give records that are what was stored first, and the others ids that none of these has."""
+    """Give records that are what was stored first, then the others, under ids that none has.
+
+    Of those in which one bit was turned over it is turned back.
+    """
     damaged = []
     for row in rows:
         key, collection, id, hash, _, _, *texts, sum = (*row, None)[:10]
@@ -119,7 +123,12 @@ def _unlike(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         else:
             damaged.append(row)
     for row in damaged:
-        yield (*row[:2], f"{row[2]} (damaged, {row[0]})", *row[3:])
+        key, collection, id, hash, segment, slot, *texts, sum = row
+        right = record_turned_back(key, (collection, id, hash, *texts), sum)
+        if right is not None:
+            yield (key, *right[:3], segment, slot, *right[3:])
+        else:
+            yield (key, collection, f"{id} (damaged, {key})", *row[3:])
 
 
 def _checksums(source: sqlite3.Connection, damaged: Path) -> _Sums:

@@ -1,0 +1,187 @@
+"""Turn single bits back: a checksum that differs tells which one it was.
+
+Among all contents that differ from what is there in one bit, the one that was stored is the only
+one with its checksum (another has it with a probability of 2⁻⁴⁰ or so). What is damaged in more
+than that, or is too large to be tried, stays as it is.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from embcli.store import checks
+from embcli.store.checks import GROUP, SUM, digest
+from embcli.store.database import Database
+from embcli.store.inspection import Damage
+
+# Some seconds' work for each.
+_LARGEST = 1 << 17
+_MOST = 200
+_RECORD = "collection, id, hash, source, meta, text"
+
+
+def turned_back(content: bytes, is_right: Callable[[bytearray], bool]) -> bytes | None:
+    """Find the content that differs in one bit and is right; None if there is none."""
+    if len(content) > _LARGEST:
+        return None
+    tried = bytearray(content)
+    for place in range(len(tried)):
+        for bit in range(8):
+            tried[place] ^= 1 << bit
+            if is_right(tried):
+                return bytes(tried)
+            tried[place] ^= 1 << bit
+    return None
+
+
+def turn_back(db: Database, damage: Damage) -> int:
+    """Turn back what can be turned back of damaged rows, records and segments.
+
+    Call inside a transaction.
+
+    Returns
+    -------
+    count : int
+        How many bits.
+    """
+    count = 0
+    for table in ("spaces", "collections", "maps", "clusterings", "layouts"):
+        for key in damage.rows.get(table, ())[:_MOST]:
+            count += _row(db, table, key)
+    for key in [key for keys in damage.records.values() for key in keys][:_MOST]:
+        count += _record(db, key)
+    for key in [key for keys in damage.segments.values() for key in keys][:_MOST]:
+        count += _segment(db, key)
+    return count
+
+
+def _one_bit(left: int, right: int) -> bool:
+    """Whether two checksums differ in one bit, so that it is they that were damaged."""
+    return (left ^ right).bit_count() == 1
+
+
+def _row(db: Database, table: str, key: int) -> int:
+    row = list(db.one(f"SELECT * FROM {table} WHERE key = ?", (key,)))
+    sums = checks.get(db, table, [key]).get(key, np.empty(0, SUM)).tolist()
+    if len(sums) != 1:
+        return 0
+    if _one_bit(checks.row_sum(row), sums[0]):
+        checks.seal(db, table, key)
+        return 1
+    columns = [column[1] for column in db.all(f"PRAGMA table_info({table})")]
+    for place, column in enumerate(columns[1:], 1):
+        for value in _values(row[place]):
+            if checks.row_sum([*row[:place], value, *row[place + 1 :]]) == sums[0]:
+                db.execute(f'UPDATE {table} SET "{column}" = ? WHERE key = ?', (value, key))
+                return 1
+    return 0
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """Give every value that differs in one bit."""
+    if isinstance(value, int):
+        yield from (value ^ (1 << bit) for bit in range(48))
+        return
+    content = value if isinstance(value, bytes) else value.encode() if value else b""
+    if len(content) > _LARGEST >> 3:
+        return
+    for place in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[place >> 3] ^= 1 << (place & 7)
+        if isinstance(value, bytes):
+            yield bytes(changed)
+            continue
+        try:
+            yield changed.decode()
+        except UnicodeDecodeError:
+            continue
+
+
+def record_turned_back(key: int, content: Sequence[Any], stored: Any) -> list[Any] | None:
+    """Find what a record was that differs in one bit, its checksum among them.
+
+    Parameters
+    ----------
+    key : int
+    content : sequence
+        Collection, id, hash, source, meta, text.
+    stored : int
+        The checksum.
+
+    Returns
+    -------
+    right : list or None
+        The same and the checksum; None if it is not known.
+    """
+    if not isinstance(stored, int) or not all(isinstance(value, str) for value in content[1:]):
+        return None
+    parts = [str(value).encode() for value in content]
+    joined = b"\0".join(parts)
+    found = digest(joined, key) >> 1
+    if _one_bit(found, stored):
+        return [*content, found]
+    right = turned_back(joined, lambda tried: digest(tried, key) >> 1 == stored)
+    if right is None:
+        return None
+    values: list[Any] = []
+    start = 0
+    for part in parts:  # not by the NULs between: texts may hold some
+        values.append(right[start : start + len(part)].decode())
+        start += len(part) + 1
+    return [int(values[0]), *values[1:], stored]
+
+
+def _record(db: Database, key: int) -> int:
+    *content, stored = db.one(f"SELECT {_RECORD}, sum FROM records WHERE key = ?", (key,))
+    right = record_turned_back(key, content, stored)
+    if right is None:
+        return 0
+    names = ", ".join(f"{column} = ?" for column in (*_RECORD.split(", "), "sum"))
+    db.execute(f"UPDATE records SET {names} WHERE key = ?", (*right, key))
+    return 1
+
+
+def _segment(db: Database, key: int) -> int:
+    slots, hashes, vectors = db.one(
+        "SELECT slots, hashes, vectors FROM segments WHERE key = ?", (key,)
+    )
+    sums = checks.get(db, "segments", [key]).get(key, np.empty(0, SUM)).tolist()
+    held = len(slots) // 8
+    if not held or len(vectors) % held or len(sums) != 2 + -(-held // GROUP):
+        return 0
+    size = GROUP * (len(vectors) // held)
+    parts: list[tuple[str, int, bytes, int]] = [
+        ("slots", 0, slots, key),
+        ("hashes", 0, hashes, key),
+        *(
+            ("vectors", start, vectors[start : start + size], 0)
+            for start in range(0, len(vectors), size)
+        ),
+    ]
+    return sum(
+        _part(db, key, part, number, sums)
+        for number, part in enumerate(parts)
+        if digest(part[2], part[3]) != sums[number]
+    )
+
+
+def _part(
+    db: Database, key: int, part: tuple[str, int, bytes, int], number: int, sums: Sequence[int]
+) -> int:
+    column, start, content, seed = part
+    found = digest(content, seed)
+    if _one_bit(found, sums[number]):
+        checks.put(db, "segments", key, _with(sums, number, found))
+        return 1
+    right = turned_back(content, lambda tried: digest(tried, seed) == sums[number])
+    if right is None:
+        return 0
+    with db.blob("segments", column, key, readonly=False) as blob:
+        blob.seek(start)
+        blob.write(right)
+    return 1
+
+
+def _with(sums: Sequence[int], number: int, sum: int) -> Iterable[int]:
+    return [*sums[:number], sum, *sums[number + 1 :]]
