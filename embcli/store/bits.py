@@ -5,7 +5,10 @@ one with its checksum (another has it with a probability of 2⁻⁴⁰ or so). W
 than that, or is too large to be tried, stays as it is.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -15,9 +18,10 @@ from embcli.store.checks import GROUP, SUM, digest
 from embcli.store.database import Database
 from embcli.store.inspection import Damage
 
-# Some seconds' work for each.
+# A second's work or two for each; where many are damaged it is not by single bits.
 _LARGEST = 1 << 17
-_MOST = 200
+_SECONDS = 60.0
+_MOST_OF_SEGMENT = 4
 _RECORD = "collection, id, hash, source, meta, text"
 
 
@@ -36,7 +40,7 @@ def turned_back(content: bytes, is_right: Callable[[bytearray], bool]) -> bytes 
 
 
 def turn_back(db: Database, damage: Damage) -> int:
-    """Turn back what can be turned back of damaged rows, records and segments.
+    """Turn back what can be turned back of damaged rows, records and segments in a minute.
 
     Call inside a transaction.
 
@@ -45,15 +49,14 @@ def turn_back(db: Database, damage: Damage) -> int:
     count : int
         How many bits.
     """
-    count = 0
-    for table in ("spaces", "collections", "maps", "clusterings", "layouts"):
-        for key in damage.rows.get(table, ())[:_MOST]:
-            count += _row(db, table, key)
-    for key in [key for keys in damage.records.values() for key in keys][:_MOST]:
-        count += _record(db, key)
-    for key in [key for keys in damage.segments.values() for key in keys][:_MOST]:
-        count += _segment(db, key)
-    return count
+    tables = ("spaces", "collections", "maps", "clusterings", "layouts")
+    tasks = [
+        partial(_row, db, table, key) for table in tables for key in damage.rows.get(table, ())
+    ]
+    for mend, damaged in ((_record, damage.records), (_segment, damage.segments)):
+        tasks += [partial(mend, db, key) for keys in damaged.values() for key in keys]
+    end = time.monotonic() + _SECONDS
+    return sum(task() for task in takewhile(lambda task: time.monotonic() < end, tasks))
 
 
 def _one_bit(left: int, right: int) -> bool:
@@ -159,29 +162,29 @@ def _segment(db: Database, key: int) -> int:
             for start in range(0, len(vectors), size)
         ),
     ]
-    return sum(
-        _part(db, key, part, number, sums)
-        for number, part in enumerate(parts)
-        if digest(part[2], part[3]) != sums[number]
-    )
+    wrong = [n for n, part in enumerate(parts) if digest(part[2], part[3]) != sums[n]]
+    if len(wrong) > _MOST_OF_SEGMENT:
+        return 0
+    count = 0
+    for number in wrong:
+        right = _part(db, key, parts[number], sums[number])
+        if right is not None:
+            sums[number] = right
+            count += 1
+    checks.put(db, "segments", key, sums)
+    return count
 
 
-def _part(
-    db: Database, key: int, part: tuple[str, int, bytes, int], number: int, sums: Sequence[int]
-) -> int:
+def _part(db: Database, key: int, part: tuple[str, int, bytes, int], stored: int) -> int | None:
+    """Turn a bit of a part of a segment back, or of its checksum; return what this is then."""
     column, start, content, seed = part
     found = digest(content, seed)
-    if _one_bit(found, sums[number]):
-        checks.put(db, "segments", key, _with(sums, number, found))
-        return 1
-    right = turned_back(content, lambda tried: digest(tried, seed) == sums[number])
+    if _one_bit(found, stored):
+        return found
+    right = turned_back(content, lambda tried: digest(tried, seed) == stored)
     if right is None:
-        return 0
+        return None
     with db.blob("segments", column, key, readonly=False) as blob:
         blob.seek(start)
         blob.write(right)
-    return 1
-
-
-def _with(sums: Sequence[int], number: int, sum: int) -> Iterable[int]:
-    return [*sums[:number], sum, *sums[number + 1 :]]
+    return stored
