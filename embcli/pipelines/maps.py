@@ -143,6 +143,7 @@ def import_map(
         method, fit = str(known["method"]), _fit(known["fit"])
         source, target = _recipe(known["source"]), _recipe(known["target"])
         name = name or str(known["name"])
+        _ = method.encode(), name.encode()
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InputError(f"{beside}: this does not describe a map") from None
     if version != _VERSION:
@@ -263,7 +264,7 @@ def _recipe(settings: Any) -> Recipe:
     recipe = Recipe(dict(settings))
     if not (isinstance(settings["model"], str) and settings["dim"] == int(settings["dim"]) > 0):
         raise ValueError
-    _ = recipe.normalized
+    _ = recipe.normalized, recipe.hash, recipe.json.encode()  # an unpaired surrogate is no text
     return recipe
 
 

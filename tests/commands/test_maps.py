@@ -120,6 +120,11 @@ def test_files_of_safetensors_can_be_read_by_others(run, two):
         ({"source": {"model": "a"}}, "does not describe a map"),
         ({"source": space("a", 5).settings}, "takes vectors of 4 components"),
         ({"fit": 3}, "does not describe a map"),
+        ({"method": "\ud800"}, "does not describe a map"),
+        (
+            {"source": {"model": "\ud800", "dim": 2, "normalized": True, "maps": []}},
+            "does not describe a map",
+        ),
         ({"fit": {"held_out": 5}}, "does not describe a map"),
     ],
 )
