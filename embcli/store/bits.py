@@ -16,6 +16,7 @@ import numpy as np
 from embcli.store import checks
 from embcli.store.checks import GROUP, SUM, digest
 from embcli.store.database import Database
+from embcli.store.fields import quoted_name
 from embcli.store.inspection import Damage
 
 # A second's work or two for each; where many are damaged it is not by single bits.
@@ -65,40 +66,55 @@ def _one_bit(left: int, right: int) -> bool:
 
 
 def _row(db: Database, table: str, key: int) -> int:
-    row = list(db.one(f"SELECT * FROM {table} WHERE key = ?", (key,)))
+    columns = [column[1] for column in db.all(f"PRAGMA table_info({table})")]
+    row = [_raw(db, table, column, key) for column in columns]
     sums = checks.get(db, table, [key]).get(key, np.empty(0, SUM)).tolist()
     if len(sums) != 1:
         return 0
-    if _one_bit(checks.row_sum(row), sums[0]):
+    if _one_bit(checks.row_sum(_decoded(row)), sums[0]):
         checks.seal(db, table, key)
         return 1
-    columns = [column[1] for column in db.all(f"PRAGMA table_info({table})")]
     for place, column in enumerate(columns[1:], 1):
         for value in _values(row[place]):
-            if checks.row_sum([*row[:place], value, *row[place + 1 :]]) == sums[0]:
-                db.execute(f'UPDATE {table} SET "{column}" = ? WHERE key = ?', (value, key))
+            tried = _decoded([*row[:place], value, *row[place + 1 :]])
+            if checks.row_sum(tried) == sums[0]:
+                sql = f'UPDATE {table} SET "{column}" = ? WHERE key = ?'
+                db.execute(sql, (tried[place], key))
                 return 1
     return 0
+
+
+class _Text(bytes):
+    """A text as the file has it, which need not be UTF-8 any more."""
+
+
+def _raw(db: Database, table: str, column: str, key: int) -> Any:
+    """Read a value; a text as its bytes."""
+    name = quoted_name(column)
+    kind, value = db.one(
+        f"SELECT typeof({name}), CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB) "
+        f"ELSE {name} END FROM {table} WHERE key = ?",
+        (key,),
+    )
+    return _Text(value) if kind == "text" else value
+
+
+def _decoded(row: Sequence[Any]) -> list[Any]:
+    return [
+        value.decode("utf-8", "backslashreplace") if isinstance(value, _Text) else value
+        for value in row
+    ]
 
 
 def _values(value: Any) -> Iterator[Any]:
     """Give every value that differs in one bit."""
     if isinstance(value, int):
         yield from (value ^ (1 << bit) for bit in range(48))
-        return
-    content = value if isinstance(value, bytes) else value.encode() if value else b""
-    if len(content) > _LARGEST >> 3:
-        return
-    for place in range(8 * len(content)):
-        changed = bytearray(content)
-        changed[place >> 3] ^= 1 << (place & 7)
-        if isinstance(value, bytes):
-            yield bytes(changed)
-            continue
-        try:
-            yield changed.decode()
-        except UnicodeDecodeError:
-            continue
+    elif isinstance(value, bytes) and len(value) <= _LARGEST >> 3:
+        for place in range(8 * len(value)):
+            changed = bytearray(value)
+            changed[place >> 3] ^= 1 << (place & 7)
+            yield type(value)(changed)
 
 
 def record_turned_back(key: int, content: Sequence[Any], stored: Any) -> list[Any] | None:
@@ -108,7 +124,7 @@ def record_turned_back(key: int, content: Sequence[Any], stored: Any) -> list[An
     ----------
     key : int
     content : sequence
-        Collection, id, hash, source, meta, text.
+        Collection, id, hash, source, meta, text; texts that are no UTF-8 any more as bytes.
     stored : int
         The checksum.
 
@@ -117,13 +133,13 @@ def record_turned_back(key: int, content: Sequence[Any], stored: Any) -> list[An
     right : list or None
         The same and the checksum; None if it is not known.
     """
-    if not isinstance(stored, int) or not all(isinstance(value, str) for value in content[1:]):
+    if not isinstance(stored, int) or not all(isinstance(v, str | bytes) for v in content[1:]):
         return None
-    parts = [str(value).encode() for value in content]
+    parts = [value if isinstance(value, bytes) else str(value).encode() for value in content]
     joined = b"\0".join(parts)
     found = digest(joined, key) >> 1
     if _one_bit(found, stored):
-        return [*content, found]
+        return [content[0], *(part.decode() for part in parts[1:]), found]
     right = turned_back(joined, lambda tried: digest(tried, key) >> 1 == stored)
     if right is None:
         return None
@@ -136,7 +152,9 @@ def record_turned_back(key: int, content: Sequence[Any], stored: Any) -> list[An
 
 
 def _record(db: Database, key: int) -> int:
-    *content, stored = db.one(f"SELECT {_RECORD}, sum FROM records WHERE key = ?", (key,))
+    *content, stored = (
+        _raw(db, "records", column, key) for column in (*_RECORD.split(", "), "sum")
+    )
     right = record_turned_back(key, content, stored)
     if right is None:
         return 0
@@ -171,7 +189,8 @@ def _segment(db: Database, key: int) -> int:
         if right is not None:
             sums[number] = right
             count += 1
-    checks.put(db, "segments", key, sums)
+    if count:
+        checks.put(db, "segments", key, sums)
     return count
 
 

@@ -137,7 +137,8 @@ def differing(table: str, rows: Sequence[tuple[Any, ...]]) -> list[bool]:
         if table == "clusters":
             return [cluster_sum(*row[:-1]) != row[-1] for row in rows]
         columns, sums = _columns(table, rows)
-        return (column_sums(columns) != sums).tolist()  # type: ignore[no-any-return]
+        differ: list[bool] = (column_sums(columns) != sums).tolist()
+        return differ
     except (ValueError, TypeError, OverflowError):
         if len(rows) == 1:
             return [True]

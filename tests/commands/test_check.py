@@ -414,17 +414,19 @@ def test_a_single_bit_of_a_segment_is_turned_back(run, store, table, column, of)
         ("collections", "coding", 1), ("collections", "chunking", 2), ("spaces", "recipe", 1),
     ],
 )  # fmt: skip
-def test_a_single_bit_of_a_row_is_turned_back(run, store, table, column, key):
+@pytest.mark.parametrize("bit", [0, 7])
+def test_a_single_bit_of_a_row_is_turned_back(run, store, table, column, key, bit):
+    """The highest makes texts no UTF-8."""
     with closing(sqlite3.connect("embcli.db")) as db:
         before = [db.execute(f"SELECT * FROM {name}").fetchall() for name in TABLES]
         ((value,),) = db.execute(f"SELECT {column} FROM {table} WHERE key = ?", (key,))
-    middle = 0 if isinstance(value, int) else len(value) // 2
-    changed = (
-        value ^ 4
-        if isinstance(value, int)
-        else f"{value[:middle]}{chr(ord(value[middle]) ^ 1)}{value[middle + 1 :]}"
-    )
-    change(f"UPDATE {table} SET {column} = ? WHERE key = ?", changed, key)
+    if isinstance(value, int):
+        change(f"UPDATE {table} SET {column} = ? WHERE key = ?", value ^ (4 << bit), key)
+    else:
+        changed = bytearray(value.encode())
+        changed[len(changed) // 2] ^= 1 << bit
+        sql = f"UPDATE {table} SET {column} = CAST(? AS TEXT) WHERE key = ?"
+        change(sql, bytes(changed), key)
     assert run("check").code == 5
     result = run("repair")
     assert "bits turned back 1, encoded again 0, set aside 0" in result.err, result.err

@@ -25,7 +25,9 @@ def long_job(home):
 
 def readers(home):
     """Command lines, and how many records each of them saw."""
-    lines = lambda done: len(done.out.splitlines())  # noqa: E731
+
+    def lines(done):
+        return len(done.out.splitlines())
 
     def exported(done):
         with np.load(home / "seen.npz") as arrays:
