@@ -62,8 +62,9 @@ def salvage(damaged: Path, database: Database) -> dict[str, int]:
             tables = {name for (name,) in source.execute("SELECT name FROM sqlite_master")}
         except sqlite3.DatabaseError as error:
             raise StoreError(
-                f"{damaged}: not even the list of its tables can be read ({error})",
-                hint=f"sqlite3 {damaged} .recover",
+                f"{damaged} is no SQLite database, or has lost its list of tables ({error})",
+                hint=f"name another file with --db, or, if it was a store: sqlite3 {damaged} "
+                ".recover",
             ) from error
         sums = _checksums(source, damaged) if "checks" in tables else {}
         with database.transaction():
