@@ -75,8 +75,15 @@ def test_pipes_and_devices_as_input(run, home):
     assert "NUL bytes" in refused.err
 
 
-# Batches and columns that wait in unnamed files, which nobody else can write.
-OWN = {"writing.py": {"pickle"}, "import_.py": {"marshal"}, "numpy_files.py": {"marshal"}}
+# Batches and columns that wait in unnamed files, which nobody else can write; a job for the process
+# that leads Ray, through its standard input.
+OWN = {
+    "writing.py": {"pickle"},
+    "import_.py": {"marshal"},
+    "numpy_files.py": {"marshal"},
+    "ray_driver.py": {"pickle"},
+    "ray_engine.py": {"pickle"},
+}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())

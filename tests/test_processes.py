@@ -148,9 +148,15 @@ def test_killed_dozens_of_times_then_finished(big, home):
         process = start("encode", big, "-d", "killed.db")
         # The first ones die while importing, creating the file, and in the first batches.
         time.sleep(rng.uniform(0.1, 0.9) * whole)
-        kills += process.poll() is None
+        killed = process.poll() is None
+        kills += killed
         process.kill()
         process.communicate()
+        if not killed and len(seen - {0}) < 2:
+            # The machine is faster now: what is complete cannot be killed half-way.
+            whole *= 0.7
+            for path in home.glob("killed.db*"):
+                path.unlink()
         if os.path.exists("killed.db"):
             connection = sqlite3.connect("killed.db")
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,9 @@ from embcli.errors import NothingFoundError, UsageError
 from embcli.formats import Problem
 from embcli.pipelines.compress import keep_coded
 from embcli.pipelines.encode import Listeners
-from embcli.store import Chunks, Collection, Record, Store, StoredMap
+from embcli.store import Chunks, Collection, Store, StoredMap
 from embcli.store.collection import Batch
+from embcli.store.records import CopiedRecord
 
 _RECORDS_AT_ONCE = 4096
 _LARGEST_FLOAT16 = 65504.0
@@ -56,22 +57,6 @@ class ApplyReport:
             f"mapped {self.mapped:,}, unchanged {self.unchanged:,}, updated {self.updated:,}, "
             f"skipped {self.skipped:,} in {self.seconds:.2f} s"
         )
-
-
-@dataclass(frozen=True)
-class _Copy(Record):
-    """A record that is copied as it is, but for what its vector was made of."""
-
-    origin: str = field(default="", compare=False)
-    stored_meta: str = field(default="{}", compare=False)
-
-    @property
-    def hash(self) -> str:
-        return self.origin
-
-    @property
-    def meta_json(self) -> str:
-        return self.stored_meta
 
 
 def apply_map(
@@ -226,7 +211,7 @@ class _Mapper:
 
     def write(self, batch: Batch) -> None:
         """Store a batch in one transaction."""
-        starts = _starts(batch)
+        starts = batch.starts
         copies = self._copies(batch, starts)
         vectors: dict[str, NDArray[np.float32] | Chunks] = {}
         lost: dict[str, str] = {}
@@ -246,7 +231,7 @@ class _Mapper:
         self._report.unchanged += written.unchanged + written.refreshed
         self._report.updated += written.changed + written.refreshed
 
-    def _copies(self, batch: Batch, starts: NDArray[np.int64]) -> list[_Copy]:
+    def _copies(self, batch: Batch, starts: NDArray[np.int64]) -> list[CopiedRecord]:
         """Make the records; the hash of each names the map, the text and the vectors before it.
 
         What was encoded, rather than mapped, has the hash of its text, and stays.
@@ -258,7 +243,7 @@ class _Mapper:
             strict=True,
         )  # fmt: skip
         return [
-            _Copy(
+            CopiedRecord(
                 id, text, {}, source, stored_meta=meta,
                 origin=hash if there.get(id) == hash else self._origin(hash, sum),
             )
@@ -272,7 +257,7 @@ class _Mapper:
     def _map(
         self,
         batch: Batch,
-        copies: list[_Copy],
+        copies: list[CopiedRecord],
         starts: NDArray[np.int64],
         missing: set[str],
         vectors: dict[str, NDArray[np.float32] | Chunks],
@@ -327,7 +312,7 @@ class _Mapper:
             wrong |= dict.fromkeys(large, "a vector that does not fit into float16")
         return rows.astype(np.float32, copy=False), wrong
 
-    def _skip(self, copy: _Copy, reason: str) -> None:
+    def _skip(self, copy: CopiedRecord, reason: str) -> None:
         self._report.skipped += 1
         message = f"the map makes {reason} of record {copy.id!r}"
         if self._target.sources([copy.id]):
@@ -335,14 +320,6 @@ class _Mapper:
         source, _, line = copy.source.rpartition(":")
         number = int(line) if line.isdecimal() else 0
         self._listeners.problem(Problem(source or copy.id, number, message))
-
-
-def _starts(batch: Batch) -> NDArray[np.int64]:
-    """Tell where the vectors of each record begin."""
-    if batch.spans is None:
-        return np.arange(len(batch.ids))
-    counts = np.fromiter(map(len, batch.spans), np.int64, len(batch.spans))
-    return np.cumsum(counts) - counts
 
 
 def _checksums(vectors: NDArray[np.float32]) -> NDArray[np.uint64]:

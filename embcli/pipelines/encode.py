@@ -16,6 +16,7 @@ from embcli.formats import Problem, ReadOptions
 from embcli.formats.images import load_image
 from embcli.formats.inputs import Inputs, expand
 from embcli.formats.reader import Reader
+from embcli.formats.remote import without_secrets
 from embcli.pipelines.chunking import Chunker, Chunking, Span, pieces
 from embcli.pipelines.compress import keep_coded
 from embcli.store import Chunks, Record, Store, Written
@@ -109,11 +110,14 @@ class Listeners:
         Told of every record skipped.
     progress : callable
         Told after every batch: bytes read, bytes in all (0 if unknown), records done.
+    more : callable
+        Told how many more were skipped that are not named, and how many of these are malformed.
     """
 
     note: Callable[[str], None] = lambda message: None
     problem: Callable[[Problem], object] = lambda problem: None
     progress: Callable[[int, int, int], None] = lambda done, total, records: None
+    more: Callable[[int, int], object] = lambda skipped, malformed: None
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,8 @@ def encode(
     reader = Reader(found.sources, read, listeners.note)
     sizes = sum(source.size for source in found.sources)
     arguments = {
-        "inputs": _as_list(inputs), "model": model, "strict": strict, "prune": prune,
+        "inputs": list(map(without_secrets, _as_list(inputs))), "model": model,
+        "strict": strict, "prune": prune,
         "chunk": chunk, "read": asdict(read or ReadOptions()),
     }  # fmt: skip
     # Closed at once, whatever happens: what is left to the garbage collector stays open meanwhile.
@@ -259,7 +264,7 @@ def preview(
             result = _repeated(result, first[result.id].source)
         if isinstance(result, Problem):
             if strict:
-                raise _stop_at(result)
+                raise stop_at(result)
             listeners.problem(result)
             continue
         yield result
@@ -340,6 +345,9 @@ def find_inputs(
     if found.ignored:
         files = counted(found.ignored, "file")
         listeners.note(f"passed over {files} that no reader is for")
+    if found.parts:
+        folders = counted(found.parts, "folder")
+        listeners.note(f"passed over {folders} of parts that an encode made (see: embcli import)")
     if found.pictures:
         pictures = counted(found.pictures, "picture")
         listeners.note(f"passed over {pictures}: this model takes none (see: embcli models)")
@@ -563,7 +571,7 @@ class BatchWriter:
         self._report.skipped += 1
         self._report.malformed += problem.kind == "malformed"
         if self._strict:
-            raise _stop_at(problem)
+            raise stop_at(problem)
         self._listeners.problem(problem)
 
     def _without_repeats(self, batch: Sequence[Record | Problem]) -> Iterator[Record | Problem]:
@@ -714,7 +722,8 @@ def _failure(record: Record, reason: str) -> Problem:
     return Problem(source, int(line or 0), f"record {record.id!r} has nothing to encode", "empty")
 
 
-def _stop_at(problem: Problem) -> InputError:
+def stop_at(problem: Problem) -> InputError:
+    """Say that a record stops everything."""
     return InputError(str(problem), hint="without --strict such records are skipped and reported")
 
 

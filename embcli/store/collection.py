@@ -22,10 +22,11 @@ from embcli.store.coding import Coding
 from embcli.store.database import Database
 from embcli.store.encodings import EncodedBlock, Encodings
 from embcli.store.filters import Filter
+from embcli.store.gathered import Gathered
 from embcli.store.graphs import Graphs
 from embcli.store.known_texts import KnownTexts, prefixes
 from embcli.store.layouts import Layouts
-from embcli.store.records import Record
+from embcli.store.records import CopiedRecord, Record
 from embcli.store.segments import DTYPES, SLOTS, Block, CodedBlock, Place, Segments
 from embcli.store.where import compile_where, parse_field
 
@@ -73,6 +74,41 @@ class Batch:
     vectors: NDArray[np.float32]
     spans: list[NDArray[np.int64]] | None
 
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Row of each record's first vector, shape (n,)."""
+        counts = self.counts
+        return np.cumsum(counts) - counts
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many vectors each record has, shape (n,)."""
+        if self.spans is None:
+            return np.ones(len(self.ids), np.int64)
+        return np.fromiter(map(len, self.spans), np.int64, len(self.spans))
+
+    def take(self, rows: Sequence[int]) -> "Batch":
+        """Give some of the records, by rising row."""
+        if len(rows) == len(self.ids):
+            return self
+        places = np.array(rows, np.int64)
+        if self.spans is not None:
+            chosen = np.zeros(len(self.ids), np.int64)
+            chosen[places] = 1
+            places = np.flatnonzero(np.repeat(chosen, self.counts))
+        columns = (self.ids, self.texts, self.metas, self.sources, self.hashes)
+        ids, texts, metas, sources, hashes = ([column[row] for row in rows] for column in columns)
+        spans = None if self.spans is None else [self.spans[row] for row in rows]
+        return Batch(ids, texts, metas, sources, hashes, self.vectors[places], spans)
+
+    def records(self) -> list[CopiedRecord]:
+        """Make the records."""
+        columns = (self.ids, self.texts, self.metas, self.sources, self.hashes)
+        return [
+            CopiedRecord(id, text, {}, source, origin=hash, stored_meta=meta)
+            for id, text, meta, source, hash in zip(*columns, strict=True)
+        ]
+
 
 class _Stored(NamedTuple):
     key: int
@@ -103,6 +139,8 @@ class Collection:
     layouts : Layouts
     graphs : Graphs
         What was found among its vectors.
+    gathered : Gathered
+        Which parts of a shared encode went into it.
     """
 
     def __init__(
@@ -132,6 +170,7 @@ class Collection:
         self.clusterings = Clusterings(db, key, name)
         self.layouts = Layouts(db, key, name)
         self.graphs = Graphs(db, key)
+        self.gathered = Gathered(db, key)
 
     def __len__(self) -> int:
         return int(
@@ -235,6 +274,68 @@ class Collection:
             self._insert(records, matrix)
         return Written(added=len(records) - len(replaced), changed=len(replaced))
 
+    def put(self, batch: Batch) -> Written:
+        """Take records as another collection has them, in one transaction.
+
+        Those that are there with the same text, vectors and chunks stay; of these, metadata and
+        sources are brought up to date. Others of the same ids are replaced.
+
+        Parameters
+        ----------
+        batch : Batch
+            Ids must be distinct. With spans if, and only if, the collection is chunked.
+        """
+        records = batch.records()
+        with self._db.transaction():
+            stored = self._stored(records)
+            same = self._same(batch, stored)
+            rows = [row for row, record in enumerate(records) if record.id not in same]
+            outdated = [stored[records[row].id] for row in rows if records[row].id in stored]
+            self._remove(outdated)
+            fresh = batch.take(rows)
+            if rows:
+                self._insert([records[row] for row in rows], fresh.vectors, fresh.spans)
+            refreshed = self._refresh([r for r in records if r.id in same], stored)
+        replaced = sum(
+            _file(stored[record.id].source) != _file(record.source)
+            for record in records
+            if record.id in stored
+        )
+        added = len(rows) - len(outdated)
+        return Written(added, len(outdated), refreshed, len(same) - refreshed, replaced)
+
+    def _same(self, batch: Batch, stored: Mapping[str, _Stored]) -> set[str]:
+        """Ids of a batch that are there with the same text, vectors and chunks."""
+        rows = [
+            row
+            for row, (id, hash) in enumerate(zip(batch.ids, batch.hashes, strict=True))
+            if id in stored and stored[id].hash == hash
+        ]
+        if not rows:
+            return set()
+        found = batch.take(rows)
+        keys = [stored[id].key for id in found.ids]
+        texts = self.get_by_key(keys)
+        wanted = found.vectors.astype(self.dtype).astype(np.float32)
+        if self.chunking is None:
+            places = np.array([stored[id].place for id in found.ids], np.int64)
+            there = self._segments.gather(places @ (SLOTS, 1), np.array(keys, np.int64))
+            alike = (there == wanted).all(axis=1).tolist()
+        else:
+            assert found.spans is not None
+            chunks = self._read_chunks(keys)
+            each = np.split(wanted, found.starts[1:])
+            alike = [
+                np.array_equal(chunks[key].spans, spans)
+                and np.array_equal(chunks[key].vectors, vectors)
+                for key, spans, vectors in zip(keys, found.spans, each, strict=True)
+            ]
+        return {
+            id
+            for id, key, text, equal in zip(found.ids, keys, found.texts, alike, strict=True)
+            if equal and texts[key].text == text
+        }
+
     def rebuild_segments(self) -> list[int]:
         """Free the slots of lost vectors; see `embcli.store.repair.rebuild_segments`."""
         from embcli.store.repair import rebuild_segments
@@ -315,6 +416,7 @@ class Collection:
             self._chunks.remove(keys)
         self._encodings.clear()
         self._segments.clear()
+        self.gathered.clear()
         self._db.execute("DELETE FROM records WHERE collection = ?", (self._key,))
         return len(keys)
 

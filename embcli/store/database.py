@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 APPLICATION_ID = int.from_bytes(b"embc", "big")
 # The number of steps in schema.py, which is not imported here: it brings in sqlite-utils, and
 # reading a store must not pay for that. A test compares the two.
-VERSION = 8
+VERSION = 9
 PAGE_SIZE = 16384
 
 _T = TypeVar("_T")
@@ -117,7 +118,8 @@ class Database:
             self.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
 
     def _migrate(self) -> None:
-        from sqlite_utils import Database as SchemaDatabase
+        with _without_pandas():
+            from sqlite_utils import Database as SchemaDatabase
 
         from embcli.store.schema import STEPS
 
@@ -255,7 +257,13 @@ class Database:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Read the store as it is now throughout, whatever is written meanwhile."""
+        """Read the store as it is now throughout, whatever is written meanwhile.
+
+        Within another snapshot, or a transaction, that one's moment is kept.
+        """
+        if self._connection.in_transaction:
+            yield
+            return
         self.execute("BEGIN")
         try:
             yield
@@ -411,3 +419,19 @@ def _open_unwritable(path: Path, timeout: float) -> sqlite3.Connection:
 def _open_uri(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
     uri = f"file:{quote(os.fsencode(path))}?{mode}"
     return sqlite3.connect(uri, timeout=timeout, isolation_level=None, uri=True)
+
+
+@contextmanager
+def _without_pandas() -> Iterator[None]:
+    """Keep sqlite-utils from importing pandas, where that is installed: it takes half a second.
+
+    It looks whether it is there, to know its types, which nobody writes here.
+    """
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["pandas"]

@@ -1,7 +1,7 @@
 """Conditions on metadata fields, as SQL, and which parts of an index hold what meets them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 from zlib import crc32
@@ -13,6 +13,30 @@ Sql = tuple[str, list[Any]]
 _INDEX = "meta "
 # Of a value's type: 1 and 5 if it is true or false, else 0, which an index keeps in no bytes.
 _BOOLEAN = "instr('truefalse', json_type({}, {}))"
+
+
+@dataclass(frozen=True)
+class Test:
+    """What a condition says, for those who evaluate it without this table.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The path into the metadata; empty with a column.
+    column : str or None
+        ``records.id``, ``records.text`` or ``records.source``, or other SQL.
+    operator : str
+        A comparison, or null, between, in, like, glob or contains.
+    values : tuple of str, bool, int or float
+    negated : bool
+        Whether the condition holds where the test is false, and not where it is unknown.
+    """
+
+    names: tuple[str, ...]
+    column: str | None
+    operator: str
+    values: tuple[Any, ...]
+    negated: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +57,8 @@ class Condition:
         The same for ``NOT``, which holds nowhere where `sql` is NULL.
     narrow : bool
         Whether few records can be expected to meet it.
+    test : Test or None
+        What it says.
     """
 
     sql: str
@@ -41,11 +67,13 @@ class Condition:
     parts: Sequence[Sql] = ()
     opposite: Sequence[Sql] = ()
     narrow: bool = False
+    test: Test | None = None
 
     def negated(self) -> "Condition":
         """Give the test that holds where this one is false."""
         sql = f"NOT {self.sql}"
-        return Condition(sql, self.parameters, self.path, self.opposite, self.parts)
+        test = self.test and replace(self.test, negated=not self.test.negated)
+        return Condition(sql, self.parameters, self.path, self.opposite, self.parts, test=test)
 
 
 class Field:
@@ -70,6 +98,7 @@ class Field:
     def __init__(self, names: Sequence[str], column: str | None = None) -> None:
         if any('"' in name or "\0" in name for name in names):
             raise UsageError("a field name cannot contain a double quote")
+        self.names = tuple(names)
         self.path = "$" + "".join(f'."{name}"' for name in names)
         self.column = column
         self._value = column or f"json_extract(records.meta, {_quoted(self.path)})"
@@ -117,7 +146,8 @@ class Field:
         null, other = ((f"({self._value} IS {n}NULL)", list[Any]()) for n in ("", "NOT "))
         if negated:
             null, other = other, null
-        return Condition(*null, self._indexed, [null], [other])
+        test = self._test("null", negated=negated)
+        return Condition(*null, self._indexed, [null], [other], test=test)
 
     def compare(self, operator: str, literal: Any) -> Condition:
         """Compare with a value.
@@ -127,18 +157,20 @@ class Field:
         operator : {"=", "!=", "<", "<=", ">", ">="}
         literal : str, bool, int or float
         """
+        test = self._test(operator, literal)
         if isinstance(literal, bool):
-            return self._compare_boolean(operator, literal)
+            return replace(self._compare_boolean(operator, literal), test=test)
         sql, values = self._comparison(operator, literal)
         if operator == "!=":
-            return self._condition(sql, values, None)
+            return self._condition(test, sql, values, None)
         text = isinstance(literal, str)
         within = f"{self._value} {operator} ?"
         if operator in ("<", "<=") and text:
             within += f" AND {self._value} >= ''"
         elif operator in (">", ">=") and not text:
             within += f" AND {self._value} < ''"
-        return self._condition(sql, values, (within, values), of_texts=text, narrow=operator == "=")
+        narrow = operator == "="
+        return self._condition(test, sql, values, (within, values), of_texts=text, narrow=narrow)
 
     def between(self, low: Any, high: Any) -> Condition:
         """Compare with two values, both included."""
@@ -146,11 +178,11 @@ class Field:
             raise UsageError("--where: true and false can only be tested with = and !=")
         above, below = self._comparison(">=", low), self._comparison("<=", high)
         sql, values = f"({above[0]} AND {below[0]})", above[1] + below[1]
-        text = isinstance(low, str)
+        test, text = self._test("between", low, high), isinstance(low, str)
         if text != isinstance(high, str):
-            return self._condition(sql, values, None)
+            return self._condition(test, sql, values, None)
         within = f"{self._value} >= ? AND {self._value} <= ?"
-        return self._condition(sql, values, (within, values), of_texts=text)
+        return self._condition(test, sql, values, (within, values), of_texts=text)
 
     def among(self, literals: Sequence[Any]) -> Condition:
         """Test for being equal to any of some values."""
@@ -179,16 +211,19 @@ class Field:
         covered += [part for each in booleans for part in each.parts]
         neither = " AND ".join([f"{self._value} IS NOT NULL", *(f"NOT ({c})" for c, _ in covered)])
         opposite = (neither, [value for _, of_part in covered for value in of_part])
-        return Condition(sql, values, self._indexed, parts, [opposite], narrow=True)
+        test = self._test("in", *literals)
+        return Condition(sql, values, self._indexed, parts, [opposite], narrow=True, test=test)
 
     def matches(self, operator: str, pattern: str) -> Condition:
         """Compare with a pattern by LIKE or GLOB."""
-        return self._condition(f"(CAST({self._value} AS TEXT) {operator} ?)", [pattern], None)
+        test = self._test(operator.lower(), pattern)
+        return self._condition(test, f"(CAST({self._value} AS TEXT) {operator} ?)", [pattern], None)
 
     def contains(self, literal: Any) -> Condition:
         """Test for an element of an array, a key of an object, or a part of a text."""
+        test = self._test("contains", literal)
         if self.column:
-            return Condition(f"(instr({self._value}, ?) > 0)", [str(literal)])
+            return Condition(f"(instr({self._value}, ?) > 0)", [str(literal)], test=test)
         parameter: Any = literal
         if isinstance(literal, bool):
             equal, parameter = "type = ?", str(literal).lower()
@@ -203,7 +238,11 @@ class Field:
             f"WHEN 'object' THEN EXISTS (SELECT 1 FROM {inside} WHERE key = ?) "
             f"ELSE instr({self._value}, ?) > 0 END)",
             [parameter, str(literal), str(literal)],
+            test=test,
         )
+
+    def _test(self, operator: str, *values: Any, negated: bool = False) -> Test:
+        return Test(self.names, self.column, operator, values, negated)
 
     @property
     def _indexed(self) -> str | None:
@@ -242,6 +281,7 @@ class Field:
 
     def _condition(
         self,
+        test: Test,
         sql: str,
         values: list[Any],
         within: Sql | None,
@@ -259,7 +299,7 @@ class Field:
         rest = (f"{self._value} {'<' if of_texts else '>='} '' AND {sql}", values)
         parts = [whole] if within is None else [within, rest]
         opposite = [(f"{exists} AND NOT {sql}", values)]
-        return Condition(sql, values, self._indexed, parts, opposite, narrow)
+        return Condition(sql, values, self._indexed, parts, opposite, narrow, test)
 
 
 def cluster_sql(clustering: int) -> str:

@@ -50,4 +50,32 @@ class Record:
         return _ENCODER.encode(self.meta) if self.meta else "{}"
 
 
+@dataclass(frozen=True)
+class CopiedRecord(Record):
+    """A record as another collection has it: its metadata are JSON already, its hash is given.
+
+    The hash tells what was encoded, which need not be the text: a picture, or the vectors that
+    were mapped.
+
+    Parameters
+    ----------
+    origin : str
+        The hash.
+    stored_meta : str
+    """
+
+    origin: str = field(default="", compare=False)
+    stored_meta: str = field(default="{}", compare=False)
+
+    @property
+    def hash(self) -> str:
+        """What was encoded."""
+        return self.origin
+
+    @property
+    def meta_json(self) -> str:
+        """The metadata as they are stored."""
+        return self.stored_meta
+
+
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

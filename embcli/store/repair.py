@@ -60,6 +60,8 @@ def drop_derived(db: Database, damage: Damage) -> None:
         for table in ("encodings", "graphs"):
             for key in damage.rows.get(table, ()):
                 db.execute(f"DELETE FROM {table} WHERE key = ?", (key,))
+        # What is lost comes with parts that are gathered again.
+        db.execute("DELETE FROM gathered")
         for table in checks.ROWS:  # what is missing is missed once
             db.execute(
                 f"DELETE FROM checks WHERE part = ? AND key NOT IN (SELECT key FROM {table})",

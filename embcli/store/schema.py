@@ -352,6 +352,25 @@ def step_8_checks(db: Database) -> None:
     checks.seal_all(db.conn)
 
 
+def step_9_gathered_parts(db: Database) -> None:
+    """Remember which parts of a shared encode went into which collection."""
+    db.execute(
+        """
+        CREATE TABLE gathered (
+            collection INTEGER NOT NULL REFERENCES collections(key),
+            part TEXT NOT NULL,
+            sum INTEGER NOT NULL,
+            PRIMARY KEY (collection, part)
+        ) WITHOUT ROWID
+        """
+    )
+    # Keys of collections are used again.
+    db.execute(
+        "CREATE TRIGGER parts_of_deleted_collections AFTER DELETE ON collections "
+        "BEGIN DELETE FROM gathered WHERE collection = old.key; END"
+    )
+
+
 STEPS: tuple[Step, ...] = (
     step_1_foundation,
     step_2_chunks,
@@ -361,4 +380,5 @@ STEPS: tuple[Step, ...] = (
     step_6_maps,
     step_7_clusters_and_layouts,
     step_8_checks,
+    step_9_gathered_parts,
 )

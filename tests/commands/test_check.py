@@ -320,11 +320,12 @@ def without_checksums(path):
     with closing(sqlite3.connect(path)) as db, db:
         triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         for (name,) in db.execute(triggers).fetchall():
-            if name.startswith(("checks", "medoids")):
+            if name.startswith(("checks", "parts", "medoids")):
                 db.execute(f"DROP TRIGGER {name}")
         db.execute("DROP TABLE checks")
         for table in ("records", "queries", "clusters", "assignments", "points"):
             db.execute(f"ALTER TABLE {table} DROP COLUMN sum")
+        db.execute("DROP TABLE gathered")
         db.execute("PRAGMA user_version = 7")
 
 

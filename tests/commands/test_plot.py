@@ -275,7 +275,10 @@ def test_an_older_store_is_upgraded_before_it_is_drawn(run, stored, home):
 
     shutil.copy("embcli.db", "old.db")
     with closing(sqlite3.connect("old.db")) as db, db:
-        later = ("clusterings", "clusters", "assignments", "layouts", "points", "graphs", "checks")
+        later = (
+            "clusterings", "clusters", "assignments", "layouts", "points", "graphs", "checks",
+            "gathered",
+        )  # fmt: skip
         for table in later:
             db.execute(f"DROP TABLE {table}")
         for (name,) in db.execute(
