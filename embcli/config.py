@@ -16,6 +16,18 @@ DEFAULT_COLLECTION = "default"
 DEFAULT_MODEL = "static"
 DEFAULT_TIMEOUT = 30.0
 
+# What URLs of servers begin with.
+SERVERS = ("postgresql", "postgres", "milvus")
+
+
+def names_server(text: object) -> bool:
+    """Whether this is the URL of a server, rather than the path of a file.
+
+    One slash is enough: paths lose the other.
+    """
+    scheme, slash, _ = str(text).partition(":/")
+    return bool(slash) and scheme.lower() in SERVERS
+
 
 def debug(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether tracebacks are wanted."""

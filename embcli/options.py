@@ -1,12 +1,18 @@
 """Options shared by several commands, declared once."""
 
+import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from embcli.config import DB_VARIABLE, DEFAULT_COLLECTION, DEFAULT_DB
+from embcli.config import DB_VARIABLE, DEFAULT_COLLECTION, DEFAULT_DB, names_server
+from embcli.errors import UsageError
+
+# A letter alone is a drive.
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 
 COMMON = "Common options"
 READING = "Reading the input"
@@ -70,6 +76,30 @@ def complete_vector_format() -> list[str]:
     return [*WRITERS]
 
 
+def _is_file(db: Path) -> Path:
+    """Refuse what is on a server, where a store is needed."""
+    _is_known(str(db))
+    if names_server(db):
+        given = os.environ.get(DB_VARIABLE) == str(db) or names_server(os.environ.get(DB_VARIABLE))
+        raise UsageError(
+            f"a store is needed here, and {DB_VARIABLE if given else '--db'} names a server",
+            hint="--db FILE; embcli pull URL -c NAME --db FILE puts a collection into a store",
+        )
+    return db
+
+
+def _is_known(db: str) -> str:
+    """Refuse URLs of what is neither a store nor a server that there is an adapter for."""
+    if _URL.match(db) and not names_server(db):
+        from embcli.servers import without_password
+
+        raise UsageError(
+            f"{without_password(db)}: this is no store, and no server that embcli knows",
+            hint="postgresql://... or milvus://..., or the path of a file",
+        )
+    return db
+
+
 Db = Annotated[
     Path,
     typer.Option(
@@ -77,10 +107,32 @@ Db = Annotated[
         readable=False,  # the store itself says what is wrong with a file
         help="The store, an SQLite file.",
         envvar=DB_VARIABLE,
+        callback=_is_file,
         rich_help_panel=COMMON,
     ),
 ]  # fmt: skip
 DB = Path(DEFAULT_DB)
+
+DbOrUrl = Annotated[
+    str,
+    typer.Option(
+        "--db", "-d",
+        help="The store, an SQLite file; or the URL of a server, see embcli push.",
+        envvar=DB_VARIABLE,
+        callback=_is_known,
+        rich_help_panel=COMMON,
+    ),
+]  # fmt: skip
+
+Url = Annotated[
+    str,
+    typer.Argument(
+        metavar="URL",
+        help="postgresql://USER@HOST/DATABASE?table=NAME, or milvus://HOST:PORT/COLLECTION; "
+        "without a name the collection is called there as it is here.",
+        show_default=False,
+    ),
+]
 
 CollectionName = Annotated[
     str,

@@ -204,7 +204,7 @@ class SkippedLog:
     _shown = 10
 
     def __init__(self) -> None:
-        self._count = 0
+        self._count = self._unnamed = 0
         self.exit_code = 0
 
     def __call__(self, problem: Problem) -> None:
@@ -215,10 +215,17 @@ class SkippedLog:
         if self._count <= self._shown:
             to_stderr(f"skipped: {problem}")
 
+    def more(self, skipped: int, malformed: int) -> None:
+        """Take note of records that were skipped and are not named."""
+        self._unnamed += skipped
+        if malformed:
+            self.exit_code = InputError.exit_code
+
     def close(self) -> None:
         """Say how many more there were."""
-        if self._count > self._shown:
-            to_stderr(f"skipped: {self._count - self._shown:,} more")
+        more = max(self._count - self._shown, 0) + self._unnamed
+        if more:
+            to_stderr(f"skipped: {more:,} more")
 
 
 def to_stderr(message: str) -> None:

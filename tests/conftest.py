@@ -80,6 +80,22 @@ def run(monkeypatch):
 
 
 @pytest.fixture
+def disk(monkeypatch):
+    """Stand in for servers: what memory:// and postgresql:// hold, in memory."""
+    from embcli import config, servers
+    from tests.servers import memory_server
+
+    disk = memory_server.Disk()
+    monkeypatch.setattr(memory_server.Memory, "disk", disk)
+    monkeypatch.setattr(config, "SERVERS", (*config.SERVERS, "memory"))
+    monkeypatch.setitem(sys.modules, "embcli.servers.memory", memory_server)
+    for scheme in ("memory", "postgresql"):
+        adapter = ("memory:Memory", "numpy", "nothing")
+        monkeypatch.setitem(servers._ADAPTERS, scheme, adapter)
+    return disk
+
+
+@pytest.fixture
 def examples(home):
     """A copy of the examples, where the commands shown in help expect them."""
     import shutil

@@ -1,9 +1,10 @@
 """`embcli encode`."""
 
 import json
-from dataclasses import asdict
+import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +30,13 @@ from embcli.options import (
 )
 from embcli.output import Column, Output, SkippedLog, pairs, whole
 
+if TYPE_CHECKING:
+    from embcli.encoders import Encoder, EncoderOptions
+    from embcli.pipelines.encode import Listeners
+    from embcli.pipelines.ray_engine import RayOptions
+    from embcli.pipelines.shards import Plan
+    from embcli.pipelines.shards.local import PartsReport
+
 # In sentence-transformers' words.
 POOLING = {
     "mean": "mean",
@@ -39,6 +47,7 @@ POOLING = {
     "none": "none",
 }
 TO_FILE = "Without a store"
+IN_PARTS = "In parts (--to DIR/)"
 PANEL = "Work"
 ORDER = 10
 EXAMPLE = "embcli encode examples/corpus.jsonl"
@@ -60,6 +69,13 @@ REPORT = tuple(
     Column(name, name)
     for name in ("collection", "encoded", "reused", "updated", "skipped", "truncated", "seconds")
 )
+PARTS = tuple(
+    Column(name, name)
+    for name in (
+        "to", "parts", "existing", "missing", "encoded", "reused", "skipped", "truncated",
+        "seconds",
+    )
+)  # fmt: skip
 
 
 def command(
@@ -67,9 +83,9 @@ def command(
         list[str],
         typer.Argument(
             metavar="FILES...",
-            help="JSON Lines, JSON, CSV, TSV, text or Markdown files, compressed or not; "
-            "pictures, for models that take them; directories; glob patterns; - for standard "
-            "input.",
+            help="JSON Lines, JSON, CSV, TSV, text or Markdown files, compressed or not; Parquet; "
+            "pictures, for models that take them; directories; glob patterns; URLs; - for "
+            "standard input.",
             show_default=False,
         ),
     ],
@@ -88,7 +104,7 @@ def command(
         typer.Option(help="Field to keep as metadata; default all.", rich_help_panel=READING),
     ] = None,
     input_format: Annotated[
-        Literal["jsonl", "json", "csv", "tsv", "text"] | None,
+        Literal["jsonl", "json", "csv", "tsv", "text", "parquet"] | None,
         typer.Option(help="Instead of finding out.", rich_help_panel=READING),
     ] = None,
     encoding: Annotated[
@@ -127,12 +143,13 @@ def command(
         bool, typer.Option("--strict", help="Stop at the first record that cannot be stored.")
     ] = False,
     to: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             "--to",
-            metavar="FILE",
+            metavar="FILE|DIR/",
             help="Write vectors to a file that other tools read, or - for standard output, "
-            "instead of the store; see embcli export.",
+            "instead of the store; see embcli export. With a slash at its end: a directory, or "
+            "a URL such as s3://bucket/parts/, of parts that embcli import gathers.",
             rich_help_panel=TO_FILE,
         ),
     ] = None,
@@ -148,6 +165,68 @@ def command(
     force: Annotated[
         bool,
         typer.Option("--force", help="Replace that file.", rich_help_panel=TO_FILE),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Processes that share the parts; each loads the model. Default 1; with Ray as "
+            "many as its cluster has CPUs, or GPUs for models that take them.",
+            rich_help_panel=IN_PARTS,
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="What shares out the parts: this machine, or Ray Data on a cluster whose nodes "
+            "all see the files and DIR/.",
+            rich_help_panel=IN_PARTS,
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of the Ray cluster: auto for that of this machine, host:6379 or "
+            "ray://host:10001; default one that is started for this run.",
+            rich_help_panel=IN_PARTS,
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="GPUs of each of Ray's workers; .5 lets two share one. Default 1 if there are "
+            "any.",
+            rich_help_panel=IN_PARTS,
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only every N-th part from the I-th on, counted from 1: for array jobs.",
+            rich_help_panel=IN_PARTS,
+        ),
+    ] = None,
+    part_records: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Lines or rows in a part; default 10,000, or as it was planned.",
+            rich_help_panel=IN_PARTS,
+        ),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Write the manifest, which says what is in which part, and stop.",
+            rich_help_panel=IN_PARTS,
+        ),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the first records; store nothing.")
@@ -300,6 +379,18 @@ def command(
             output.rows((record.row() for record in records), COLUMNS)
         skipped.close()
         raise typer.Exit(skipped.exit_code)
+    in_parts = to is not None and is_folder(to)
+    for flag, given in (
+        ("--workers", workers), ("--shard", shard), ("--part-records", part_records),
+        ("--plan", plan), ("--engine", engine != "local"),
+    ):  # fmt: skip
+        if given and not in_parts:
+            raise UsageError(f"{flag} is for encoding into parts", hint="--to DIR/")
+    for flag, missing in (
+        ("--address", address is None), ("--gpus-per-worker", gpus_per_worker is None),
+    ):  # fmt: skip
+        if engine != "ray" and not missing:
+            raise UsageError(f"{flag} is for Ray", hint="--engine ray")
     if to is not None:
         wrong = [flag for flag, given in (
             ("--prune", prune), ("--storage", storage), ("--collection", collection != COLLECTION),
@@ -307,7 +398,30 @@ def command(
         if wrong:
             raise UsageError(f"{wrong[0]} is for the store, and --to does without one")
         del common["collection"]
-        _encode_to(to, files, output, skipped, to_format, force, bool(format or out), common)
+        if in_parts:
+            for flag, given in (("--to-format", to_format), ("--force", force)):
+                if given:
+                    raise UsageError(f"{flag} is for a file, and {to} is a directory of parts")
+            if plan and (workers or shard):
+                raise UsageError("--plan only plans: leave out --workers and --shard")
+            if engine == "ray" and (plan or shard):
+                flag = "--plan" if plan else "--shard"
+                raise UsageError(f"{flag} is for array jobs; Ray shares out the parts itself")
+            ray = None
+            if engine == "ray":
+                from embcli.pipelines.ray_engine import RayOptions
+
+                ray = RayOptions(address, workers, gpus_per_worker)
+            work = _Parts(
+                workers,
+                None if shard is None else _shard(shard),
+                part_records,
+                plan,
+                ray,
+            )
+            _encode_parts(to, files, output, skipped, work, bool(format or out), common)
+            raise typer.Exit(skipped.exit_code)
+        _encode_to(Path(to), files, output, skipped, to_format, force, bool(format or out), common)
         raise typer.Exit(skipped.exit_code)
     try:
         with output.progress("records") as advance:
@@ -328,6 +442,112 @@ def command(
             [{"collection": collection, "db": str(db), **asdict(report)}], REPORT, "collection"
         )
     raise typer.Exit(skipped.exit_code)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """How the work on parts is shared, and whether it is only planned."""
+
+    workers: int | None
+    shard: tuple[int, int] | None
+    records: int | None
+    only_plan: bool
+    ray: "RayOptions | None"
+
+
+def is_folder(target: str) -> bool:
+    """Whether `--to` means a directory of parts, and not a file.
+
+    Raises
+    ------
+    UsageError
+        It is a URL of a file.
+    """
+    from embcli.formats.remote import is_url, without_secrets
+
+    folder = target.endswith(("/", os.sep)) or os.path.isdir(target)
+    if is_url(target) and not folder:
+        shown = without_secrets(target)
+        raise UsageError(f"{shown}: only parts are written to URLs", hint=f"--to {shown}/")
+    return folder
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--shard {text}: expected I/N, with I from 1 to N, as in 3/8")
+    return int(number), int(count)
+
+
+def _encode_parts(
+    target: str,
+    files: list[str],
+    output: Output,
+    skipped: SkippedLog,
+    work: _Parts,
+    formatted: bool,
+    common: dict[str, Any],
+) -> None:
+    """Encode into a directory of parts, or plan that."""
+    from embcli.formats.remote import without_secrets
+    from embcli.pipelines.encode import Listeners
+    from embcli.pipelines.shards.local import PartsReport
+    from embcli.pipelines.shards.plan import plan_parts
+
+    strict, shown = common.pop("strict"), without_secrets(target)
+    if work.ray is not None:
+        from embcli.pipelines.ray_engine import check_ray
+
+        check_ray(work.ray)
+    with output.progress("records") as advance:
+        listeners = Listeners(output.note, skipped, advance, skipped.more)
+        plan, encoder = plan_parts(
+            files, target, part_records=work.records, listeners=listeners, **common
+        )
+        if work.only_plan:
+            encoder.close()
+            report = PartsReport(parts=len(plan.parts))
+        else:
+            try:
+                report = _share(plan, encoder, common["options"], work, strict, listeners)
+            except (KeyboardInterrupt, SystemExit):
+                output.note("parts that are complete stay; the same command again does the rest")
+                raise
+    skipped.close()
+    if work.only_plan:
+        output.summary(f"planned {counted(report.parts, 'part')} → {shown}")
+    else:
+        missing = f" ({report.missing:,} of {len(plan.parts):,} missing)" if report.missing else ""
+        output.summary(f"{report} → {shown}{missing}")
+    if formatted:
+        output.rows([{"to": shown, **asdict(report)}], PARTS, "to")
+
+
+def _share(
+    plan: "Plan",
+    encoder: "Encoder",
+    options: "EncoderOptions",
+    work: _Parts,
+    strict: bool,
+    listeners: "Listeners",
+) -> "PartsReport":
+    """Encode the parts that are asked for, with this machine or with Ray."""
+    if work.ray is not None:
+        from embcli.pipelines.ray_engine import encode_parts_with_ray
+
+        encoder.close()  # Ray's workers have their own
+        return encode_parts_with_ray(plan, options, work.ray, strict=strict, listeners=listeners)
+    from embcli.pipelines.shards.local import encode_parts, shard_of
+
+    return encode_parts(
+        plan,
+        encoder,
+        options,
+        numbers=shard_of(plan, work.shard),
+        workers=work.workers or 1,
+        strict=strict,
+        listeners=listeners,
+    )
 
 
 def _encode_to(

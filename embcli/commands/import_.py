@@ -1,12 +1,13 @@
 """`embcli import`."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from embcli.errors import InputError, counted
+from embcli.errors import InputError, UsageError, counted
 from embcli.options import (
     COLLECTION,
     DB,
@@ -23,6 +24,13 @@ from embcli.output import Column, Output, SkippedLog
 
 PANEL = "Work"
 ORDER = 12
+GATHERED = tuple(
+    Column(name, name)
+    for name in (
+        "collection", "parts", "gathered", "existing", "records", "added", "replaced", "repeated",
+        "skipped", "seconds",
+    )
+)  # fmt: skip
 EXAMPLE = "embcli import examples/words.vec -c words"
 REPORT = tuple(
     Column(name, name)
@@ -35,13 +43,13 @@ REPORT = tuple(
 
 def command(
     files: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="FILES...",
             help="Word vectors (word2vec's text and binary, GloVe, fastText's .vec), .npy, .npz, "
             ".safetensors, JSON Lines, CSV, the Embedding Projector's TSV, Parquet, Arrow, HDF5, "
-            "FAISS, llm's database, another store. Text may be compressed.",
-            readable=False,
+            "FAISS, llm's database, another store. Text may be compressed. Or a directory, or a "
+            "URL, of parts that embcli encode --to DIR/ made.",
             show_default=False,
         ),
     ],
@@ -155,6 +163,20 @@ def command(
 
     output = Output(format, out, quiet)
     skipped = SkippedLog()
+    if any(map(_has_parts, files)):
+        for flag, given in (
+            ("--input-format", input_format), ("--sidecar", sidecar),
+            ("--vector-field", vector_field), ("--id-field", id_field),
+            ("--text-field", text_field), ("--source-collection", source_collection),
+            ("--limit", limit), ("--skip-malformed", skip_malformed), ("--space", space),
+            ("--trust", trust), ("--model", model),
+        ):  # fmt: skip
+            if given:
+                raise UsageError(f"{flag} is for files of vectors, and parts say what they are")
+        if len(files) > 1:
+            raise UsageError("one directory of parts at a time")
+        _gather(files[0], db, collection, storage, output, skipped, bool(format or out))
+        raise typer.Exit(skipped.exit_code)
     options = VectorOptions(
         format=input_format,
         sidecar=sidecar,
@@ -193,3 +215,70 @@ def command(
             [{"collection": collection, "db": str(db), **asdict(report)}], REPORT, "collection"
         )
     raise typer.Exit(skipped.exit_code)
+
+
+def _has_parts(name: str) -> bool:
+    """Whether this is a directory or URL of parts; a directory of anything else is an error.
+
+    Raises
+    ------
+    InputError
+    """
+    from embcli.formats.remote import is_url
+
+    if is_url(name):
+        from embcli.pipelines.shards.folder import open_folder
+        from embcli.pipelines.shards.plan import MANIFEST
+
+        folder = open_folder(name)
+        if folder.size(MANIFEST) is None:
+            raise InputError(
+                f"{folder.name}: there is no {MANIFEST} in it, and files of vectors are not read "
+                "from URLs",
+                hint="a copy on this machine, or the folder of parts",
+            )
+        return True
+    if os.path.isdir(name) and not os.path.exists(os.path.join(name, "manifest.json")):
+        raise InputError(
+            f"{name}: is a directory, and no manifest.json is in it",
+            hint="name the files of vectors, or: embcli encode FILES... --to DIR/",
+        )
+    return os.path.isdir(name)
+
+
+def _gather(
+    folder: str,
+    db: Path,
+    collection: str,
+    storage: str | None,
+    output: Output,
+    skipped: SkippedLog,
+    formatted: bool,
+) -> None:
+    """Put parts into the store."""
+    from embcli.formats.remote import without_secrets
+    from embcli.pipelines.encode import Listeners
+    from embcli.pipelines.shards.gather import gather_parts
+
+    try:
+        with output.progress("records") as advance:
+            report = gather_parts(
+                folder,
+                db=db,
+                collection=collection,
+                storage=storage,
+                listeners=Listeners(output.note, skipped, advance, skipped.more),
+            )
+    except (KeyboardInterrupt, SystemExit):
+        output.note("what was committed stays; the same command again does the rest")
+        raise
+    skipped.close()
+    output.summary(f"{report} → {collection!r} in {db} ({counted(report.total, 'record')})")
+    if formatted:
+        row = {"collection": collection, "db": str(db), **asdict(report)}
+        output.rows([row], GATHERED, "collection")
+    if report.missing:
+        again = f"{without_secrets(folder).rstrip('/')}/"
+        raise InputError(
+            report.missing_parts(), hint=f"the embcli encode ... --to {again} that began them"
+        )

@@ -2,13 +2,22 @@
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from embcli.errors import InputError, counted
 from embcli.formats import Problem
+from embcli.formats.remote import (
+    find_files,
+    is_url,
+    mark_of,
+    read_beginning,
+    size_of,
+    without_secrets,
+)
 
 FORMATS_BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -17,6 +26,7 @@ FORMATS_BY_SUFFIX = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".tab": "tsv",
+    ".parquet": "parquet",
     ".txt": "text",
     ".text": "text",
     ".md": "text",
@@ -26,27 +36,48 @@ IMAGE = "image"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 STDIN = "stdin"
+_MANIFEST = "manifest.json"
+_MANIFEST_BYTES = 128
+_OF_PARTS = re.compile(r"manifest\.json|part-\d{5,}\.(json|parquet)")
 
 
 @dataclass(frozen=True)
 class Source:
-    """An input: a file, or standard input when `path` is None."""
+    """An input: a file, a URL, or standard input when `path` and `url` are None.
+
+    The name of a URL is without what may be secret in it, and may be stored and shown.
+    """
 
     name: str
     path: Path | None
+    url: str | None = None
 
     @property
     def format(self) -> str | None:
         """What the name says the format is."""
+        if self.url is not None:  # http://host/a.jsonl?key=..., or http://host/get?file=a.jsonl
+            return _format_of_name(without_secrets(self.url)) or _format_of_name(self.url)
         return _format_of_name(self.name)
 
     @property
     def size(self) -> int:
         """Bytes on disk, compressed if it is; 0 when it cannot be known."""
         try:
+            if self.url is not None:
+                return size_of(self.url)
             return self.path.stat().st_size if self.path else 0
         except OSError:
             return 0
+
+    @property
+    def mark(self) -> str:
+        """What differs when the content may have changed: as a rule a time; empty if unknown."""
+        try:
+            if self.url is not None:
+                return mark_of(self.url)
+            return str(self.path.stat().st_mtime_ns) if self.path else ""
+        except OSError:
+            return ""
 
 
 @dataclass
@@ -63,6 +94,8 @@ class Inputs:
         Folders that could not be read.
     ignored : int
         Files in folders that no reader is for.
+    parts : int
+        Folders of parts among them, which an encode made; what is in these is no input.
     pictures : int
         Pictures in folders and among those that match a pattern, passed over because they were
         not asked for.
@@ -72,6 +105,7 @@ class Inputs:
     sources: list[Source] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     ignored: int = 0
+    parts: int = 0
     pictures: int = 0
     _scopes: list[Callable[[str], bool]] = field(default_factory=list)
 
@@ -102,7 +136,8 @@ def expand(
     Parameters
     ----------
     arguments : iterable of str
-        Paths, directories, glob patterns (``**`` included), or ``-`` for standard input.
+        Paths, directories, glob patterns (``**`` included), URLs that fsspec knows, or ``-`` for
+        standard input.
     base : path
         A file below this folder is named by its path from there, others by their full path.
         With the folder of the store, a file has one name wherever the command is run.
@@ -123,6 +158,9 @@ def expand(
         if argument == "-":
             found = {STDIN: Source(STDIN, None)}
             inputs._scopes.append(STDIN.__eq__)
+        elif is_url(argument):
+            found = _named(_urls(argument, inputs), sources)
+            inputs._scopes.append(set(found).__contains__)
         else:
             paths = _paths(argument, inputs, may_be_empty, images)
             found = {(name := name_below(path, inputs.base)): Source(name, path) for path in paths}
@@ -132,12 +170,58 @@ def expand(
     return inputs
 
 
+def _urls(argument: str, inputs: Inputs) -> list[str]:
+    found = find_files(argument)
+    if found == [argument] and _format_of_name(argument) != IMAGE:
+        return found
+    found = _without_parts(argument, found, inputs)
+    known = [url for url in found if _format_of_name(url) not in (None, IMAGE)]
+    inputs.ignored += len(found) - len(known)
+    if not known:
+        raise InputError(
+            f"{without_secrets(argument)}: no file there has a name ending in one of "
+            f"{' '.join(FORMATS_BY_SUFFIX)}"
+        )
+    return known
+
+
+def _without_parts(argument: str, urls: list[str], inputs: Inputs) -> list[str]:
+    """Pass over what an encode made."""
+    places = (url.rpartition("/") for url in urls)
+    folders = sorted({folder for folder, _, name in places if _OF_PARTS.fullmatch(name)})
+    of_parts = [
+        f"{folder}/"
+        for folder in folders
+        if _is_manifest(read_beginning(f"{folder}/{_MANIFEST}", _MANIFEST_BYTES))
+    ]
+    inputs.parts += len(of_parts)
+    left = [url for url in urls if not url.startswith(tuple(of_parts))]
+    if urls and not left:
+        raise _only_parts(argument)
+    return left
+
+
+def _named(urls: Iterable[str], others: Mapping[str, Source]) -> dict[str, Source]:
+    """Name URLs; those that differ only in what is left out of names get a number."""
+    found: dict[str, Source] = {}
+    for url in urls:
+        name = shown = without_secrets(url)
+        number = 1
+        while (other := found.get(name) or others.get(name)) is not None and other.url != url:
+            number += 1
+            name = f"{shown}#{number}"
+        found[name] = Source(name, None, url)
+    return found
+
+
 def _paths(argument: str, inputs: Inputs, may_be_empty: bool, images: bool) -> list[Path]:
     name = name_below(argument, inputs.base)
     if os.path.isdir(argument):
         inputs._scopes.append(lambda other: _is_below(other, name))
         known = _walk(argument, inputs)
         read = _without_pictures(argument, known, inputs, may_be_empty, images)
+        if not known and inputs.parts and not may_be_empty:
+            raise _only_parts(argument)
         if not known and not may_be_empty and not inputs.problems:
             raise InputError(
                 f"{argument}: no file in this directory has a name ending in one of "
@@ -151,6 +235,12 @@ def _paths(argument: str, inputs: Inputs, may_be_empty: bool, images: bool) -> l
     is_pattern = glob.escape(argument) != argument
     inputs._scopes.append(lambda other: _matches(other.split("/"), name.split("/")))
     matches = sorted({path for path in _expanded(argument) if os.path.isfile(path)})
+    folders = {os.path.dirname(path) for path in matches}
+    of_parts = set(filter(_holds_parts, folders)) if is_pattern else set()
+    inputs.parts += len(of_parts)
+    if of_parts and folders == of_parts and not may_be_empty:
+        raise _only_parts(argument)
+    matches = [path for path in matches if os.path.dirname(path) not in of_parts]
     if not matches and not (is_pattern and may_be_empty):
         raise InputError(f"{argument}: no such file or directory")
     return _without_pictures(argument, list(map(Path, matches)), inputs, may_be_empty, images)
@@ -179,6 +269,10 @@ def _walk(directory: str, inputs: Inputs) -> list[Path]:
 
     known: list[Path] = []
     for folder, folders, files in os.walk(directory, onerror=unreadable):
+        if _holds_parts(folder):
+            inputs.parts += 1
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(folder, name)
@@ -189,6 +283,27 @@ def _walk(directory: str, inputs: Inputs) -> list[Path]:
             else:
                 inputs.ignored += 1
     return known
+
+
+def _holds_parts(folder: str) -> bool:
+    """Whether an encode made this folder for its parts."""
+    try:
+        with open(os.path.join(folder, _MANIFEST), "rb") as file:
+            return _is_manifest(file.read(_MANIFEST_BYTES))
+    except OSError:
+        return False
+
+
+def _is_manifest(head: bytes) -> bool:
+    """Recognise the manifest of an encode by its beginning: others have files of this name."""
+    return re.match(rb'\{"format":\d+,"plan":"[0-9a-f]{64}"', head) is not None
+
+
+def _only_parts(argument: str) -> InputError:
+    return InputError(
+        f"{without_secrets(argument)}: there are only parts that an encode made",
+        hint=f"embcli import {without_secrets(argument)}",
+    )
 
 
 def name_below(path: str | os.PathLike[str], base: str) -> str:

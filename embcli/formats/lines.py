@@ -25,8 +25,7 @@ def numbered_lines(stream: ByteStream) -> Iterator[Line]:
 
     Lines end in LF or CRLF; in CR where the beginning of the file has no LF.
     """
-    newline = b"\r" if b"\r" in stream.sample and b"\n" not in stream.sample else b"\n"
-    for number, raw in enumerate(stream.lines(newline), 1):
+    for number, raw in enumerate(stream.lines(line_end(stream)), stream.first_line):
         if len(raw) > stream.longest:
             problem = Problem(stream.name, number, stream.too_large("this line"))
             yield Line(number, "\n", problem)
@@ -36,6 +35,11 @@ def numbered_lines(stream: ByteStream) -> Iterator[Line]:
         except UnicodeDecodeError as error:
             problem = Problem(stream.name, number, wrong_byte(error))
             yield Line(number, raw.decode(stream.encoding, "replace"), problem)
+
+
+def line_end(stream: ByteStream) -> bytes:
+    """Tell what lines of a stream end in; a CR before LF is left to the reader."""
+    return b"\r" if b"\r" in stream.sample and b"\n" not in stream.sample else b"\n"
 
 
 def wrong_byte(error: UnicodeDecodeError) -> str:

@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from embcli.errors import InputError, UsageError
 from embcli.formats import Item, Problem, ReadOptions, images, json_stream, jsonl, tabular, text
@@ -11,7 +14,11 @@ from embcli.formats.inputs import IMAGE, Source
 from embcli.formats.source import ByteStream, open_source
 from embcli.store.records import Record
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "text")
+if TYPE_CHECKING:
+    from embcli.formats.parquet import Table
+
+PARQUET = "parquet"
+FORMATS = ("jsonl", "json", "csv", "tsv", "text", PARQUET)
 _ITEMS_LOOKED_AT = 100
 _MOST_HELD = 10_000
 
@@ -62,13 +69,9 @@ class Reader:
                 continue
             line = 1
             try:
-                of = self._options
-                opened = open_source(source, of.encoding, of.max_record_bytes, of.size_option)
-                with opened as stream:
-                    self._stream = stream
-                    for result in self.read(source, stream):
-                        line = _line(result) + 1
-                        yield result
+                for result in self._read_file(source):
+                    line = _line(result) + 1
+                    yield result
             except InputError as error:
                 hint = f" ({error.hint})" if error.hint else ""
                 yield Problem(source.name, line, f"{error.message}{hint}")
@@ -76,45 +79,58 @@ class Reader:
                 self._stream = None
             self._finished += source.size
 
+    def _read_file(self, source: Source) -> Iterator[Record | Problem]:
+        of = self._options
+        if (of.format or source.format) == PARQUET:
+            with closing(self.open_table(source)) as table:
+                yield from self.records(source.name, PARQUET, table.items())
+            return
+        with open_source(source, of.encoding, of.max_record_bytes, of.size_option) as stream:
+            self._stream = stream
+            yield from self.read(source, stream)
+
+    def open_table(self, source: Source) -> "Table":
+        """Open a Parquet file, and say what of it is left out."""
+        from embcli.formats.parquet import Table
+
+        table = Table(source)
+        if table.left_out:
+            self.say(source.name, f"left out: {', '.join(table.left_out)}")
+        return table
+
     def read(self, source: Source, stream: ByteStream) -> Iterator[Record | Problem]:
         """Read one open source."""
         kind = self._options.format or detect_format(source.format, stream)
-        items = self._items(kind, stream)
-        head: list[Item | Problem] = []
-        sample: list[Item] = []
-        failure: InputError | None = None
-        try:
-            for item in items:
-                head.append(item)
-                if isinstance(item, Item):
-                    sample.append(item)
-                if len(sample) == _ITEMS_LOOKED_AT or (sample and len(head) == _MOST_HELD):
-                    break
-                if len(head) == _MOST_HELD:
-                    yield from (held for held in head if isinstance(held, Problem))
-                    head.clear()
-        except InputError as error:
-            failure = error  # to be told after what came before it
-        fields = map_fields(sample, self._options)
+        yield from self.records(source.name, kind, self.items(kind, stream))
+
+    def records(
+        self, name: str, kind: str, items: Iterator[Item | Problem]
+    ) -> Iterator[Record | Problem]:
+        """Make records of what the reader of a format gives."""
+        looked = yield from look_at(items)
+        fields = map_fields(looked.sample, self._options)
         if fields.note:
-            self._say(source.name, fields.note)
+            self.say(name, fields.note)
         if fields.guessed and kind in ("csv", "tsv") and self._options.header:
-            self._say(source.name, "if the first row is data and no header: --no-header")
+            self.say(name, "if the first row is data and no header: --no-header")
         line = same_line = 0
-        for item in chain(head, items):
+        for item in chain(looked.head, items):
             if isinstance(item, Problem):
                 yield item
                 continue
             same_line = same_line + 1 if item.line == line else 1
             line = item.line
-            place = f"{source.name}:{line}" + (f".{same_line}" if same_line > 1 else "")
+            place = f"{name}:{line}" + (f".{same_line}" if same_line > 1 else "")
             if kind == "text" and self._options.per == "file":
-                place = source.name
-            yield fields.record(item, source.name, place)
-        if failure:
-            raise failure
+                place = name
+            yield fields.record(item, name, place)
+        if looked.failure:
+            raise looked.failure
 
-    def _items(self, kind: str, stream: ByteStream) -> Iterator[Item | Problem]:
+    def items(self, kind: str, stream: ByteStream) -> Iterator[Item | Problem]:
+        """Choose what reads a format."""
+        if kind == PARQUET:
+            raise InputError("Parquet is not read here", hint="JSON Lines of its rows")
         if kind == "jsonl":
             return jsonl.read(stream)
         if kind == "json":
@@ -127,11 +143,45 @@ class Reader:
             delimiter = "\t"
         return tabular.read(stream, delimiter=delimiter, header=self._options.header)
 
-    def _say(self, name: str, found: str) -> None:
+    def say(self, name: str, found: str) -> None:
         """Note what was found, once for all files of a directory that are alike."""
         if found not in self._noted:
             self._noted.add(found)
             self._note(f"{name}: {found}")
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The beginning of what the reader of a format gives.
+
+    `sample` are the items among it; `failure` is to be told after what came before it.
+    """
+
+    head: list[Item | Problem]
+    sample: list[Item]
+    failure: InputError | None
+
+
+def look_at(items: Iterator[Item | Problem]) -> Generator[Problem, None, Looked]:
+    """Take as many items as are looked at to find out which fields are what.
+
+    Problems are handed on where they are too many to be held.
+    """
+    head: list[Item | Problem] = []
+    sample: list[Item] = []
+    try:
+        for item in items:
+            head.append(item)
+            if isinstance(item, Item):
+                sample.append(item)
+            if len(sample) == _ITEMS_LOOKED_AT or (sample and len(head) == _MOST_HELD):
+                break
+            if len(head) == _MOST_HELD:
+                yield from (held for held in head if isinstance(held, Problem))
+                head.clear()
+    except InputError as error:
+        return Looked(head, sample, error)
+    return Looked(head, sample, None)
 
 
 def detect_format(named: str | None, stream: ByteStream) -> str:

@@ -11,11 +11,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, Protocol, cast
 
+from xxhash import xxh3_128
+
 from embcli.errors import InputError, UsageError
 from embcli.formats import MAX_RECORD_BYTES, too_large
 from embcli.formats.inputs import Source
+from embcli.formats.remote import open_url
 
 SAMPLE_BYTES = 1 << 16
+_SUMMED_AT_ONCE = 1 << 20
 # A kilobyte may become a megabyte with gzip, 32 with Zstandard, and any number with the others,
 # which therefore give what they make in steps.
 _COMPRESSED_BYTES_AT_ONCE = 1 << 12
@@ -49,6 +53,12 @@ class ByteStream:
         The beginning; reading is not affected.
     longest : int
         Bytes of a line that are held in memory.
+    first_line : int
+        Number of the first line; above 1 where it is some lines out of the middle of a file.
+    can_be_cut : bool
+        Bytes are those of the source, which can be read from anywhere on.
+    marked : int
+        Bytes of the mark.
     """
 
     def __init__(
@@ -61,19 +71,44 @@ class ByteStream:
     ) -> None:
         self.name = source.name
         self.longest = longest
+        self.first_line = 1
         self._size_option = size_option
         self._raw = raw
         stream = _decompressed(raw)
+        self.can_be_cut = stream is raw and raw.seekable()
         with self.reading():
             head = stream.peek(SAMPLE_BYTES)
             mark, marked = next(((m, e) for m, e in _BOMS if head.startswith(m)), (b"", None))
-            stream.read(len(mark))
+            self.marked = len(stream.read(len(mark)))
             self.encoding = _choose_encoding(encoding, marked)
             if self.encoding in _WIDE:
                 stream = io.BufferedReader(_ToUtf8(stream, self.encoding), SAMPLE_BYTES)
                 self.encoding = "utf-8"
+                self.can_be_cut = False
             self._stream = stream
             self.sample = stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]
+
+    @classmethod
+    def of_lines(
+        cls,
+        name: str,
+        raw: io.BufferedReader,
+        encoding: str,
+        first_line: int,
+        longest: int,
+        size_option: str,
+    ) -> "ByteStream":
+        """Open some lines, which end in LF, out of the middle of a file.
+
+        Nothing is guessed from how they begin: neither compression nor a mark, and `sample` is
+        empty.
+        """
+        self = cls.__new__(cls)
+        self.name, self.encoding, self.sample = name, encoding, b""
+        self.longest, self._size_option = longest, size_option
+        self.first_line, self.can_be_cut, self.marked = first_line, True, 0
+        self._raw = self._stream = raw
+        return self
 
     @property
     def position(self) -> int:
@@ -158,18 +193,42 @@ def open_source(
     UsageError
         There is no such encoding.
     """
-    if source.path is None:
+    if source.path is None and source.url is None:
         if sys.stdin is None:
             raise InputError("standard input is closed")
         stdin = cast(io.BufferedReader, sys.stdin.buffer)
         yield ByteStream(source, stdin, encoding, longest, size_option)
         return
+    with open_bytes(source) as raw:
+        yield ByteStream(source, raw, encoding, longest, size_option)
+
+
+def open_bytes(source: Source) -> io.BufferedReader:
+    """Open a file or URL for reading as it is.
+
+    Raises
+    ------
+    InputError
+    """
+    if source.url is not None:
+        return open_url(source.url)
+    assert source.path is not None
     try:
-        raw = source.path.open("rb")
+        return source.path.open("rb")
     except OSError as error:
         raise InputError(f"cannot be opened ({error.strerror})") from error
-    with raw:
-        yield ByteStream(source, raw, encoding, longest, size_option)
+
+
+def checksum(source: Source) -> str:
+    """Take the checksum of a file or URL as it is: XXH3, 128 bits; empty if it cannot be read."""
+    digest = xxh3_128()
+    try:
+        with open_bytes(source) as raw:
+            while chunk := raw.read(_SUMMED_AT_ONCE):
+                digest.update(chunk)
+    except (InputError, OSError):
+        return ""
+    return digest.hexdigest()
 
 
 def _decompressed(buffered: io.BufferedReader) -> io.BufferedReader:

@@ -159,8 +159,8 @@ def check_format(target: str | os.PathLike[str], format: str | None) -> str:
     return kind
 
 
-class _Rows:
-    """Stands in for a collection, and for its set of ids: what is written comes out as batches.
+class Sink:
+    """Stands in for a collection, and for its set of ids: what is written is handed on.
 
     Of vectors it keeps those of the batch before. A text that repeats later is encoded again.
     """
@@ -168,8 +168,6 @@ class _Rows:
     def __init__(self) -> None:
         self._sources: dict[str, str] = {}
         self._before: dict[str, NDArray[np.float32] | Chunks] = {}
-        self._ready: list[VectorBatch] = []
-        self._count = 0
 
     def add(self, ids: Iterable[str]) -> set[str]:
         """Add ids, and return those that were in already."""
@@ -190,25 +188,45 @@ class _Rows:
     def write(
         self, records: Sequence[Record], vectors: "Mapping[str, NDArray[np.float32] | Chunks]"
     ) -> Written | None:
-        """Make a batch of records, unless vectors are missing."""
+        """Hand on a batch of records, unless vectors are missing."""
         known = {**self._before, **vectors}
         if any(record.hash not in known for record in records):
             return None
         self._before = {record.hash: known[record.hash] for record in records}
         self._sources |= {record.id: record.source for record in records}
+        if records:
+            self.hand_on(records, [known[record.hash] for record in records])
+        return Written(added=len(records))
+
+    def hand_on(
+        self, records: Sequence[Record], made: "Sequence[NDArray[np.float32] | Chunks]"
+    ) -> None:
+        """Take records with their vectors, one or more of each."""
+        raise NotImplementedError
+
+
+class _Rows(Sink):
+    """Makes batches of what is written, a row for each vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ready: list[VectorBatch] = []
+        self._count = 0
+
+    def hand_on(
+        self, records: Sequence[Record], made: "Sequence[NDArray[np.float32] | Chunks]"
+    ) -> None:
+        """Keep a batch until it is taken."""
         rows: list[Record] = []
         matrices: list[NDArray[np.float32]] = []
-        for record in records:
-            made = known[record.hash]
-            if isinstance(made, Chunks):
-                rows += chunk_rows(record, made.spans.tolist())
-                matrices.append(made.vectors)
+        for record, vectors in zip(records, made, strict=True):
+            if isinstance(vectors, Chunks):
+                rows += chunk_rows(record, vectors.spans.tolist())
+                matrices.append(vectors.vectors)
             else:
                 rows.append(record)
-                matrices.append(made[None])
-        if rows:
-            self._ready.append(self._batch(rows, np.concatenate(matrices)))
-        return Written(added=len(records))
+                matrices.append(vectors[None])
+        self._ready.append(self._batch(rows, np.concatenate(matrices)))
 
     def take(self) -> Iterator[VectorBatch]:
         """Give what was written since the last time."""

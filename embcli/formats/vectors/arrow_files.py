@@ -222,7 +222,7 @@ class _TableReader:
         for name in self._others:
             for meta, value in zip(metas, batch.column(name).to_pylist(), strict=True):
                 if value is not None:
-                    meta[name] = _plain(value)
+                    meta[name] = plain(value)
         for name, column in self._own_columns.items():
             try:
                 column.fill(metas, batch.column(name).to_pylist())
@@ -282,14 +282,16 @@ def _own(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn what Arrow has and JSON has not into what comes nearest."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float):
         return value if np.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
+    if isinstance(value, bytes):
+        return value.hex()
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -89,15 +89,7 @@ class ParquetWriter(_TableWriter):
 
     def _sink(self, schema: Any) -> Any:
         parquet = require("pyarrow.parquet", "arrow")
-        # Vectors do not shrink: neither equal values nor bytes repeat in them.
-        plain = "vector.list.element"
-        names = [f"{f.name}.list.element" if "list" in str(f.type) else f.name for f in schema]
-        return parquet.ParquetWriter(
-            self._path,
-            schema,
-            compression={name: "NONE" if name == plain else "ZSTD" for name in names},
-            use_dictionary=[name for name in names if name != plain],
-        )
+        return parquet.ParquetWriter(self._path, schema, **parquet_options(schema))
 
 
 class ArrowWriter(_TableWriter):
@@ -105,6 +97,19 @@ class ArrowWriter(_TableWriter):
 
     def _sink(self, schema: Any) -> Any:
         return self._pa.ipc.new_file(self._path, schema)
+
+
+def parquet_options(schema: Any) -> dict[str, Any]:
+    """Say how columns of Parquet are packed.
+
+    Vectors, in the column ``vector``, do not shrink: neither equal values nor bytes repeat in them.
+    """
+    plain = "vector.list.element"
+    names = [f"{f.name}.list.element" if "list" in str(f.type) else f.name for f in schema]
+    return {
+        "compression": {name: "NONE" if name == plain else "ZSTD" for name in names},
+        "use_dictionary": [name for name in names if name != plain],
+    }
 
 
 def meta_fields(columns: list[MetaColumn], taken: set[str]) -> list[Any]:

@@ -103,6 +103,8 @@ def _records(sidecar: str, options: VectorOptions) -> Iterator[Label]:
 
 def _items(sidecar: str, stream: ByteStream) -> Iterator[Item | Problem]:
     kind = detect_format(Source(sidecar, Path(sidecar)).format, stream)
+    if kind == "parquet":
+        raise InputError("a sidecar is JSON Lines, JSON, CSV, TSV or text, not Parquet")
     if kind == "jsonl":
         return jsonl.read(stream)
     if kind == "json":
