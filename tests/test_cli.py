@@ -105,6 +105,9 @@ def test_every_example_runs(run, stored, path, request):
     if path == ("whiten", "apply"):
         assert run("whiten", "fit", "--name", "white").code == 0
     words = shlex.split(EXAMPLES[path])
+    if path[0] in ("push", "pull"):
+        request.getfixturevalue("disk")  # which stands in for the server of the example
+        assert run("push", next(word for word in words if "://" in word)).code == 0
     assert words[: len(path) + 1] == ["embcli", *path]
     result = run(*words[1:])
     assert (result.code, "error" in result.err) == (0, False), result.err

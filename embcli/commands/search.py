@@ -6,16 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
+from embcli.config import DEFAULT_DB, names_server
 from embcli.errors import NothingFoundError, UsageError
 from embcli.options import (
     COLLECTION,
     COMPOSING,
-    DB,
     MODEL,
     RANKING,
     Alpha,
     CollectionName,
-    Db,
+    DbOrUrl,
     Device,
     Exact,
     Fusion,
@@ -163,7 +163,7 @@ def command(
             rich_help_panel=MODEL,
         ),
     ] = False,
-    db: Db = DB,
+    db: DbOrUrl = DEFAULT_DB,
     collection: CollectionName = COLLECTION,
     model: Model = None,
     device: Device = None,
@@ -179,6 +179,9 @@ def command(
 
     With --via the collection is searched by another model, through a map between the two: embcli
     align fit makes them. --like then names a record of a collection at the other end.
+
+    With the URL of a server as --db, what was pushed there is searched, through the server's index
+    unless --exact insists.
 
     With --lexical scores are BM25, with --hybrid a weighted mean of both, and --threshold is not
     for them. --mmr and --relevant choose among the 100 best, or twice K, and leave the scores as
@@ -214,13 +217,10 @@ def command(
     output = Output(format, out, quiet)
     source = "-" if query == "-" else queries
     named = read_queries(source) if source is not None else None
-    results = search(
-        query if named is None else [text for _, text in named],
-        like=like,
-        like_file=like_file,
-        db=db,
-        collection=collection,
-        options=QueryOptions(
+    common: dict[str, Any] = {
+        "like": like, "like_file": like_file, "collection": collection, "note": output.note,
+        "k": top, "threshold": threshold, "where": where, "exact": exact,
+        "options": QueryOptions(
             model=model,
             device=device,
             prompt=prompt,
@@ -229,14 +229,17 @@ def command(
             cache=not no_cache,
             via=tuple(via or ()),
         ),
-        note=output.note,
-        k=top,
-        threshold=threshold,
-        where=where,
-        exact=exact,
-        ranking=ranking,
-        composition=composition,
-    )
+    }  # fmt: skip
+    texts = query if named is None else [text for _, text in named]
+    if names_server(db):
+        from embcli.pipelines.server_search import check_asked, search_server
+
+        composing = {"plus": plus, "minus": minus, "direction": direction, "given": given}
+        only_here = asked | composing | {"via": via, "coded": exact is False}
+        check_asked({f"--{name}": value for name, value in only_here.items()})
+        results = search_server(texts, url=db, **common)
+    else:
+        results = search(texts, db=db, ranking=ranking, composition=composition, **common)
     columns = list(COLUMNS)
     if full:
         columns[3:] = [
@@ -268,4 +271,5 @@ def command(
         rows = [{**row, "text": row["chunk"]["text"]} if "chunk" in row else row for row in rows]
     output.rows(rows, columns)
     if not rows:
-        raise NothingFoundError(f"nothing found in collection {collection!r}")
+        where_to = "on the server" if names_server(db) else f"in collection {collection!r}"
+        raise NothingFoundError(f"nothing found {where_to}")
