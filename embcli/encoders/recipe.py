@@ -39,6 +39,31 @@ class Recipe:
         """Read back what `json` wrote."""
         return cls(json.loads(text))
 
+    @classmethod
+    def checked(cls, settings: object) -> "Recipe":
+        """Take settings that somebody else may have written: those of a file, or of a server.
+
+        Raises
+        ------
+        ValueError
+            They are no recipe's.
+        """
+        if not isinstance(settings, Mapping):
+            raise ValueError("no JSON object")
+        model, dim, normalized = (settings.get(key) for key in ("model", "dim", "normalized"))
+        if not (isinstance(model, str) and isinstance(normalized, bool)):
+            raise ValueError("no model, or not whether vectors have unit length")
+        if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+            raise ValueError("no number of components")
+        recipe = cls(dict(settings))
+        try:
+            if "base" in settings:
+                cls.checked(settings["base"])
+            _ = recipe.hash, recipe.json.encode()  # an unpaired surrogate is no text
+        except RecursionError:
+            raise ValueError("too many maps") from None
+        return recipe
+
     @cached_property
     def json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, UTF-8."""

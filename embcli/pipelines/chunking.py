@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from embcli.errors import ModelError, UsageError
@@ -62,8 +62,22 @@ class Chunking:
 
     @classmethod
     def from_json(cls, text: str) -> "Chunking":
-        """Read back what `json` wrote."""
-        return cls(**json.loads(text))
+        """Read back what `json` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is something else.
+        """
+        try:
+            found = cls(**json.loads(text))
+            spec = f"{found.unit}={found.size},overlap={found.overlap}"
+            plain = replace(found, language="en") == cls.parse(spec)
+        except (TypeError, UsageError, RecursionError):
+            plain = False
+        if not (plain and isinstance(found.language, str) and found.json == text):
+            raise ValueError(f"{text!r} does not say how texts are cut")
+        return found
 
     @property
     def json(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from tempfile import SpooledTemporaryFile
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -367,9 +367,9 @@ def _recipe(
 
 
 def _own_recipe(survey: _Survey, listeners: Listeners) -> Recipe:
-    if _is_recipe(survey.recipe, survey.dim):
-        recipe = Recipe(survey.recipe)
-        if not recipe.normalized or _is_nearly_unit(survey):
+    with suppress(ValueError):
+        recipe = Recipe.checked(survey.recipe)
+        if recipe.dim == survey.dim and (not recipe.normalized or _is_nearly_unit(survey)):
             listeners.note(f"{survey.name}: it says that its vectors are by {recipe.model!r}")
             return recipe
     stem, ending = os.path.splitext(os.path.basename(survey.name))
@@ -385,13 +385,6 @@ def _own_recipe(survey: _Survey, listeners: Listeners) -> Recipe:
             "maps": [],
         }
     )
-
-
-def _is_recipe(settings: object, dim: int) -> TypeGuard[dict[str, Any]]:
-    """Whether what a file says of its vectors is a recipe for vectors of that dimension."""
-    if not isinstance(settings, dict) or settings.get("dim") != dim:
-        return False
-    return isinstance(settings.get("model"), str) and isinstance(settings.get("normalized"), bool)
 
 
 def _is_nearly_unit(survey: _Survey) -> bool:

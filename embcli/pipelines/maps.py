@@ -141,7 +141,7 @@ def import_map(
         known = json.loads(_read(beside))
         version, sha256 = known["embcli_map"], known["sha256"]
         method, fit = str(known["method"]), _fit(known["fit"])
-        source, target = _recipe(known["source"]), _recipe(known["target"])
+        source, target = Recipe.checked(known["source"]), Recipe.checked(known["target"])
         name = name or str(known["name"])
         _ = method.encode(), name.encode()
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
@@ -258,14 +258,6 @@ def _fit(facts: Any) -> dict[str, Any]:
     for part in ("pairs", "held_out", "collections", "confidence"):
         _ = dict(fit.get(part) or {})
     return fit
-
-
-def _recipe(settings: Any) -> Recipe:
-    recipe = Recipe(dict(settings))
-    if not (isinstance(settings["model"], str) and settings["dim"] == int(settings["dim"]) > 0):
-        raise ValueError
-    _ = recipe.normalized, recipe.hash, recipe.json.encode()  # an unpaired surrogate is no text
-    return recipe
 
 
 def _read(path: Path) -> bytes:

@@ -168,7 +168,7 @@ class Header:
         if version > VERSION:
             raise StoreError(f"{where} was made by a newer embcli ({found.get('embcli')})")
         try:
-            header = cls(**{**found, "recipe": Recipe(found["recipe"])})
+            header = cls(**{**found, "recipe": Recipe.checked(found["recipe"])})
             header._check()
         except (TypeError, KeyError, ValueError, AttributeError):
             raise StoreError(
@@ -184,21 +184,17 @@ class Header:
         ------
         ValueError
         """
-        settings = self.recipe.settings
         kinds = (
-            (settings, dict), (settings["model"], str), (settings["normalized"], bool),
-            (settings["dim"], int), (self.facts, dict), (self.light, bool), (self.embcli, str),
-            (self.push, str),
+            (self.facts, dict), (self.light, bool), (self.embcli, str), (self.push, str),
         )  # fmt: skip
         possible = (
             all(isinstance(value, kind) for value, kind in kinds)
-            and settings["dim"] >= 1
             and self.dtype in ("float32", "float16")
             and self.state in (LOADING, READY)
-            and isinstance(self.chunking, str | None)
+            and (self.chunking is None or bool(self.chunking.encode()))
             and all(isinstance(self.facts.get(e, 1), int) for e in ("effort", "filtered_effort"))
         )
-        if not possible or not self.recipe.hash:
+        if not possible:
             raise ValueError
 
     def changed(self, **changes: Any) -> Self:

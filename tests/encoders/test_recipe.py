@@ -1,3 +1,5 @@
+import pytest
+
 from embcli.encoders.recipe import Recipe, file_fingerprint
 
 SETTINGS = {"model": "m", "dim": 3, "normalized": True, "pooling": "mean"}
@@ -17,6 +19,22 @@ def test_round_trip():
     recipe = Recipe.from_json(Recipe(SETTINGS).json)
     assert recipe == Recipe(SETTINGS)
     assert (recipe.model, recipe.dim, recipe.normalized) == ("m", 3, True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": None}, {"model": 5}, {"model": "\ud800"}, {"dim": 0}, {"dim": "3"}, {"dim": True},
+        {"dim": 3.0}, {"normalized": 1}, {"base": 5}, {"base": {"model": "m"}},
+        {"base": SETTINGS | {"base": []}},
+    ],
+)  # fmt: skip
+def test_what_is_no_recipe_is_refused(change):
+    assert Recipe.checked(SETTINGS | {"base": SETTINGS}).root == Recipe(SETTINGS)
+    with pytest.raises(ValueError):
+        Recipe.checked(SETTINGS | change)
+    with pytest.raises(ValueError, match="no JSON object"):
+        Recipe.checked([SETTINGS])
 
 
 def test_differences_are_named():

@@ -6,9 +6,11 @@ damaged. It may raise an `EmbcliError` and nothing else.
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
+import shutil
 import sqlite3
 import struct
 import zipfile
@@ -132,6 +134,40 @@ def _records() -> Iterator[Target]:
     latin = ReadOptions(encoding="cp1252")
     read = partial(_read_records, name="case.csv", options=latin)
     yield Target("cp1252", lambda _: _RECORDS["csv"], read, share=2)
+    table = partial(_read_records, name="case.parquet")
+    yield Target("parquet", _tables, table, share=0.5)
+
+
+def _tables(folder: Path) -> list[bytes]:
+    """Write Parquet with columns of every kind that a record may be made of."""
+    import datetime as dt
+    from decimal import Decimal
+
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    day = dt.datetime(2020, 1, 31, 12, 30, tzinfo=dt.UTC)
+    plain = {"id": ["a", "b", "c"], "text": ["A cat", "caf\u00e9", None], "year": [2020, None, -1]}
+    rich = {
+        "text": pa.array(["one", "two", "three"]).dictionary_encode(),
+        "at": pa.array([day, None, day], pa.timestamp("us", "Europe/Berlin")),
+        "time": pa.array([day.time(), None, day.time()], pa.time64("ns")),
+        "tags": [["x", "y"], [], None],
+        "deep": [{"a": [{"b": 1}]}, None, {"a": []}],
+        "pairs": pa.array([[("k", 1)], [], None], pa.map_(pa.string(), pa.int8())),
+        "price": pa.array([Decimal("1.50"), None, Decimal("-2.00")], pa.decimal128(9, 2)),
+        "open": [True, False, None],
+    }
+    seeds = []
+    for columns, options in (
+        (plain, {"row_group_size": 2}),
+        (rich, {"compression": "zstd"}),
+        (rich, {"compression": "none", "data_page_version": "2.0"}),
+    ):
+        sink = io.BytesIO()
+        parquet.write_table(pa.table(columns), sink, **options)
+        seeds.append(sink.getvalue())
+    return seeds
 
 
 def _zstd(data: bytes) -> bytes:
@@ -630,6 +666,103 @@ def _stores() -> Iterator[Target]:
     yield Target("store: a value", lambda _: [b"x"], _query_store, wrap, share=0.1)
 
 
+# Parts ------------------------------------------------------------------------------------------
+
+_CHUNK = "characters=8,overlap=2"
+_PART, _PART_REPORT = "part-00001.parquet", "part-00001.json"
+
+
+def _parts(folder: Path) -> Path:
+    """Encode into parts, once."""
+    from embcli.pipelines.shards.local import encode_parts
+
+    place = folder / "seed-parts"
+    if not place.exists():
+        corpus = folder / "seed-corpus.jsonl"
+        corpus.write_bytes(_RECORDS["jsonl"][0])
+        encode_parts(*_plan(corpus, place))
+    return place
+
+
+def _plan(corpus: Path, place: Path) -> tuple[Any, Any]:
+    from embcli.pipelines.shards import plan_parts
+
+    db = corpus.parent / "none.db"
+    return plan_parts([corpus], place, db=db, model="hash", chunk=_CHUNK, part_records=2)
+
+
+def _gather(data: bytes, folder: Path, *, file: str, seed: Path) -> None:
+    """Gather parts of which one file is damaged, and go on encoding there."""
+    from embcli.pipelines.encode import Listeners
+    from embcli.pipelines.shards.gather import gather_parts
+    from embcli.pipelines.shards.local import encode_parts
+
+    place, db = folder / "parts", folder / "case.db"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(_parts(seed), place)
+    (place / file).write_bytes(data)
+    with suppress(ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        _agree(place, file)
+    for path in (db, *folder.glob("case.db-*")):
+        path.unlink(missing_ok=True)
+    with suppress(EmbcliError):
+        gather_parts(
+            place, db=db, listeners=Listeners(problem=lambda problem: str(problem) and None)
+        )
+    encode_parts(*_plan(seed / "seed-corpus.jsonl", place))
+
+
+def _agree(place: Path, file: str) -> None:
+    """Let checksums agree with what was damaged, as who damages on purpose would."""
+    import pyarrow.parquet as pq
+
+    from embcli.formats.vectors.arrow_files import KEY
+    from embcli.pipelines.shards.part import sum_up
+
+    manifest = json.loads((place / "manifest.json").read_bytes())
+    sums = manifest.get("sums")
+    if file == "manifest.json":
+        manifest["plan"] = _plan_hash(manifest)
+        for number in range(2):
+            part = place / f"part-{number:05d}.parquet"
+            table = pq.read_table(part)
+            facts = json.loads(table.schema.metadata[KEY]) | {"plan": manifest["plan"]}
+            pq.write_table(table.replace_schema_metadata({KEY: json.dumps(facts)}), part)
+    for number in range(2):
+        path = place / f"part-{number:05d}.json"
+        if path.name == file:
+            continue
+        report = json.loads(path.read_bytes()) | {"plan": manifest["plan"]}
+        report["bytes"], report["sum"] = sum_up(path.with_suffix(".parquet"))
+        path.write_text(json.dumps(report))
+        if isinstance(sums, list) and len(sums) == 2:
+            sums[number] = report["sum"]
+    (place / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _plan_hash(manifest: dict[str, Any]) -> str:
+    """Compute what `Plan.hash` does, of a manifest that may be of any shape."""
+    names = ("embcli", "chunking", "read", "part_records", "inputs", "parts")
+    content = {name: manifest[name] for name in names}
+    content["recipe"] = Recipe(manifest["recipe"]).hash
+    content["read"] = {k: v for k, v in manifest["read"].items() if k != "size_option"}
+    content["inputs"] = [
+        {name: value for name, value in each.items() if name not in ("path", "url", "mark")}
+        for each in manifest["inputs"]
+    ]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _folders() -> Iterator[Target]:
+    import tempfile
+
+    seed = Path(tempfile.mkdtemp(prefix="embcli-fuzz-"))
+    for name, file in (("manifest", "manifest.json"), ("report", _PART_REPORT), ("parquet", _PART)):
+        seeds_of = lambda _, file=file: [(_parts(seed) / file).read_bytes()]  # noqa: E731
+        yield Target(f"parts: {name}", seeds_of, partial(_gather, file=file, seed=seed), share=0.05)
+
+
 # Little languages -------------------------------------------------------------------------------
 
 _WHERE = (
@@ -770,7 +903,8 @@ def _put(folder: Path, name: str, data: bytes) -> Path:
 def targets() -> dict[str, Target]:
     """Name all of them."""
     groups = (
-        _records(), _streams(), _vectors(), _images(), _lists(), _models(), _stores(), _languages(),
+        _records(), _streams(), _vectors(), _images(), _lists(), _models(), _stores(), _folders(),
+        _languages(),
     )  # fmt: skip
     return {target.name: target for group in groups for target in group}
 

@@ -15,8 +15,17 @@ from tests.fuzz.targets import damaged, targets
 
 TARGETS = targets()
 # These take milliseconds each.
-SLOW = ("store", "store: a value", "map: its description", "vectors: embcli", "patterns")
-PACKAGES = {"parquet": "pyarrow", "arrow": "pyarrow", "hdf5": "h5py", "image": "PIL"}
+SLOW = (
+    "store", "store: a value", "map: its description", "vectors: embcli", "patterns",
+    "parts: manifest", "parts: report", "parts: parquet",
+)  # fmt: skip
+PACKAGES = {
+    "parquet": "pyarrow",
+    "parts": "pyarrow",
+    "arrow": "pyarrow",
+    "hdf5": "h5py",
+    "image": "PIL",
+}
 
 
 @pytest.fixture(scope="module")

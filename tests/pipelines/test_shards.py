@@ -225,7 +225,7 @@ def test_an_input_that_changed_under_the_plan_is_refused(home):
 
 
 def test_only_what_is_missing_is_encoded(home, monkeypatch):
-    write_corpus(home / "a.jsonl", 100)
+    write_corpus(home / "a.jsonl", 200)
     plan, encoder = plan_of(["a.jsonl"])
     encode_parts(plan, encoder)
     before = {name: (home / "parts" / name).stat().st_mtime_ns for name in os.listdir("parts")}
@@ -235,15 +235,22 @@ def test_only_what_is_missing_is_encoded(home, monkeypatch):
         file.truncate(1000)
     (parts / "part-00003.json").write_text("{")
     (parts / "part-00004.json").write_text("{}")
+    described = json.loads((parts / "part-00000.json").read_text())
+    for number, change in enumerate(
+        ({"number": 6}, {"bytes": "5"}, {"problems": [{}]}, {"notes": None}, {"seconds": []}), 5
+    ):
+        (parts / f"part-{number:05d}.json").write_text(
+            json.dumps(described | {"number": number} | change)
+        )
     (parts / f"{part_name(1)}.0badcafe.tmp").write_bytes(b"left by one that was killed")
     plan, encoder = plan_of(["a.jsonl"])
     report = encode_parts(plan, encoder)
-    assert (report.existing, report.encoded, report.reused) == (1, 80, 20)
+    assert (report.existing, report.encoded, report.reused) == (1, 180, 20)
     assert sorted(os.listdir("parts")) == sorted(before)
     assert (parts / part_name(0)).stat().st_mtime_ns == before[part_name(0)]
     assert json.loads((parts / "manifest.json").read_text())["complete"] is True
     gather_parts("parts")
-    assert len(contents("embcli.db")[0]) == 100
+    assert len(contents("embcli.db")[0]) == 200
 
 
 def test_a_part_of_something_else_is_refused(home):

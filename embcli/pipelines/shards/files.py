@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _ROWS_PER_GROUP = 4096
 _TEXTS = ("id", "text", "meta", "source", "hash")
 _SPANS = ("chunk", "start", "end")
+_HASH = re.compile("[0-9a-f]{16,}")
 
 
 class PartFile(Sink):
@@ -216,6 +218,10 @@ def _columns(rows: Any) -> tuple[list[str], list[str], list[str], list[str], lis
     ids, texts, metas, sources, hashes = (rows.column(name).to_pylist() for name in _TEXTS)
     if len(set(ids)) < len(ids):
         raise ValueError("an id repeats")
+    if not all(map(_HASH.fullmatch, hashes)):
+        raise ValueError("a hash is not hexadecimal")
+    if not all(isinstance(json.loads(meta), dict) for meta in metas):
+        raise ValueError("metadata are no JSON object")
     return ids, texts, metas, sources, hashes
 
 

@@ -171,12 +171,27 @@ def read_report(plan: Plan, number: int, folder: Folder) -> PartReport | None:
             "or of other inputs",
             hint="another --to, or delete it",
         )
-    known = {key: value for key, value in found.items() if key in PartReport.__annotations__}
-    try:
-        problems = [Problem(**problem) for problem in known.pop("problems")]
-        return PartReport(**known, problems=problems)
-    except (KeyError, TypeError):
+    return _as_report(found, number)
+
+
+def _as_report(found: dict[str, Any], number: int) -> PartReport | None:
+    """Read back what `_described` gave; None if it is damaged."""
+    empty = asdict(PartReport(number))
+    del empty["existed"]
+    known: dict[str, Any] = {name: found.get(name) for name in empty}
+    sound = known["number"] == number and all(
+        isinstance(known[name], int | float if isinstance(value, float) else type(value))
+        for name, value in empty.items()
+    )
+    if not sound:
         return None
+    try:
+        problems = [Problem(**problem) for problem in found["problems"]]
+    except TypeError:
+        return None
+    if not all(isinstance(problem.line, int) for problem in problems):
+        return None
+    return PartReport(**{**known, "problems": problems})
 
 
 def encode_part(

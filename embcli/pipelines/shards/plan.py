@@ -18,6 +18,7 @@ from embcli.formats.inputs import Inputs, Source
 from embcli.formats.remote import is_url, open_filesystem, without_secrets
 from embcli.formats.slices import Layout, Slice
 from embcli.formats.source import checksum
+from embcli.pipelines.chunking import Chunking
 from embcli.pipelines.encode import Listeners, Paths, find_inputs, prepare
 from embcli.pipelines.shards.folder import (
     Folder,
@@ -106,6 +107,26 @@ class Plan:
             "store": self.store,
         }
 
+    def _is_possible(self) -> bool:
+        """Whether everything is of its kind, as somebody else may have written it."""
+        if self.chunking is not None:
+            Chunking.from_json(self.chunking)
+        pieces = [piece for part in self.parts for piece in part]
+        slices = [piece.slice for piece in pieces if piece.slice is not None]
+        layouts = [input.layout for input in self.inputs if input.layout is not None]
+        numbers = [self.part_records, *(piece.input for piece in pieces)]
+        numbers += [input.size for input in self.inputs]
+        numbers += [n for s in slices for n in (s.start, s.size, s.first, s.count)]
+        numbers += [n for layout in layouts for n in (layout.start, layout.rows)]
+        texts = [self.version, self.store, *(part.sum for part in slices)]
+        texts += [text for input in self.inputs for text in (input.name, input.mark, input.sum)]
+        texts += [text for each in layouts for text in (each.kind, each.unit, each.encoding)]
+        return (
+            all(type(number) is int and number >= 0 for number in numbers)
+            and all(isinstance(text, str) for text in texts)
+            and all(piece.input < len(self.inputs) for piece in pieces)
+        )
+
     @classmethod
     def from_manifest(cls, folder: Folder, manifest: dict[str, Any]) -> "Plan":
         """Read back what `manifest` gave.
@@ -127,7 +148,7 @@ class Plan:
             plan = cls(
                 folder.where,
                 manifest["embcli"],
-                manifest["recipe"],
+                dict(Recipe.checked(manifest["recipe"]).settings),
                 manifest["chunking"],
                 _read_options(manifest["read"]),
                 manifest["part_records"],
@@ -135,7 +156,7 @@ class Plan:
                 tuple(tuple(map(_piece, part)) for part in manifest["parts"]),
                 manifest["store"],
             )
-            whole = plan.hash == manifest["plan"]
+            whole = plan.hash == manifest["plan"] and plan._is_possible()
         except (KeyError, TypeError, ValueError, AttributeError):
             whole = False
         if not whole:
