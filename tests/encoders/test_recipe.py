@@ -31,7 +31,7 @@ def test_round_trip():
 )  # fmt: skip
 def test_what_is_no_recipe_is_refused(change):
     assert Recipe.checked(SETTINGS | {"base": SETTINGS}).root == Recipe(SETTINGS)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"no |surrogates"):
         Recipe.checked(SETTINGS | change)
     with pytest.raises(ValueError, match="no JSON object"):
         Recipe.checked([SETTINGS])
