@@ -217,6 +217,32 @@ def test_more_effort_finds_more(filled, corpus):
     assert found[1] >= 0.99
 
 
+def test_filters_are_searched_through_no_less_far_than_all(filled, corpus, monkeypatch):
+    """What was measured with a filter that few pass, which takes no index, says nothing of it."""
+    from embcli.servers.postgres_search import Search
+
+    efforts = []
+    keep = Search._set
+
+    def watched(self, settings):
+        efforts.extend(int(settings[n]) for n in ("hnsw.ef_search",) if n in settings)
+        keep(self, settings)
+
+    monkeypatch.setattr(Search, "_set", watched)
+    monkeypatch.setattr("embcli.servers.postgres_search._few", lambda rows: 100)
+    made = filled.collection("kept.float32")
+    for facts, least in (
+        ({"effort": 640, "filtered_effort": 40}, 640),
+        ({"effort": 40, "filtered_effort": 320}, 320),
+        ({"effort": 320}, 320),
+        ({}, 160),
+    ):
+        made.header = made.header.changed(facts=facts)
+        made.search(Sought(corpus[-1][:1], 1, where=parse_where("half = true")))
+        assert efforts[0] == least
+        efforts.clear()
+
+
 def test_all_records_are_found_if_wanted(filled, corpus):
     vectors, *_, queries = corpus
     made = filled.collection("kept.float32")
