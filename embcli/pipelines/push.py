@@ -390,7 +390,7 @@ class _Push:
             expected = self._exact(known, condition)
             for effort in self._target.efforts:
                 sought = Sought(known, _K, where=where, strong=True, effort=effort)
-                recall = _recall(expected, _ids(self._target.search(sought)))
+                recall = _recall(expected, self._target.search(sought))
                 found |= {f"{prefix}effort": effort, f"{prefix}recall": round(recall, 4)}
                 if recall >= _LEAST_RECALL:
                     break
@@ -400,18 +400,19 @@ class _Push:
                 self._listeners.note(said)
         return found
 
-    def _exact(self, known: NDArray[np.float32], condition: str | None) -> list[set[str]]:
-        """Find what an exact search finds: here, or there if there are more records."""
+    def _exact(self, known: NDArray[np.float32], condition: str | None) -> list[dict[str, float]]:
+        """Find what an exact search finds, with scores: here, or there if there are more."""
         if self._report.others:
             where = None if condition is None else parse_where(condition)
             sought = Sought(known, _K, where=where, exact=True, strong=True)
-            return _ids(self._target.search(sought))
+            return [{hit.id: hit.score for hit in each} for each in self._target.search(sought)]
         wanted = self._wanted
         if condition is not None:
             passing = self._source.filter(condition)
             wanted = passing if wanted is None else passing & wanted
         hits = nearest(self._source, known, _K, wanted=wanted, exact=True)
-        return [{hit.record.id for hit in each} - self._lost for each in hits]
+        found = [{hit.record.id: hit.score for hit in each} for each in hits]
+        return [{id: each[id] for id in each if id not in self._lost} for each in found]
 
     def _queries(self, count: int) -> NDArray[np.float32]:
         _, places = self._source.live()
@@ -530,10 +531,6 @@ def _alike(sent: Batch, found: Batch, dtype: str) -> bool:
     return texts and metas and spans and np.array_equal(kept, found.vectors)
 
 
-def _ids(results: list[list[ServerHit]]) -> list[set[str]]:
-    return [{hit.id for hit in hits} for hits in results]
-
-
 def _disturbed(target: ServerCollection) -> StoreError:
     return StoreError(
         f"another push to collection {target.name!r} is under way: it stays marked as loading",
@@ -541,10 +538,14 @@ def _disturbed(target: ServerCollection) -> StoreError:
     )
 
 
-def _recall(expected: list[set[str]], found: list[set[str]]) -> float:
-    shares = [
-        len(right & ids) / len(right) for right, ids in zip(expected, found, strict=True) if right
-    ]
+def _recall(expected: list[dict[str, float]], found: list[list[ServerHit]]) -> float:
+    """Say what share was found; of records that are equally near, any will do."""
+    shares = []
+    for right, hits in zip(expected, found, strict=True):
+        if right:
+            least = min(right.values())
+            good = sum(hit.id in right or hit.score >= least for hit in hits)
+            shares.append(min(1.0, good / len(right)))
     return float(np.mean(shares)) if shares else 1.0
 
 

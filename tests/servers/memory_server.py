@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 
+from embcli.core.cosine import unit
+from embcli.core.topk import DECIMALS
 from embcli.errors import InputError, StoreError
 from embcli.servers import Address, Header, ServerHit, joined, rows_of
 from embcli.store import Record, Store
@@ -181,4 +183,5 @@ class MemoryCollection:
 
 
 def _cosine(a, b):
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+    """As exactly as in a store."""
+    return round(float(unit(a[None])[0] @ unit(b)), DECIMALS)

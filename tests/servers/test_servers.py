@@ -224,6 +224,16 @@ def test_the_index_is_searched_as_far_as_it_takes(run, encoded, disk):
     assert "note: recall@10 stays at" in result.err
 
 
+def test_of_records_that_are_equally_near_any_is_right(run, home, disk):
+    lines = [{"id": f"r{n}", "text": f"a text of {n % 4} kinds"} for n in range(200)]
+    (home / "in.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert run("encode", "in.jsonl", "-q").code == 0
+    disk.missed = 0.4
+    pushed = run("push", URL, "-f", "ndjson")
+    assert (pushed.code, pushed.rows[0]["recall"]) == (0, 1.0)
+    assert disk.collections["papers"].header.facts["effort"] == 1
+
+
 def test_a_part_of_a_collection(run, encoded, disk):
     report = run("push", URL, "--where", "kind = 'rare'", "-f", "ndjson").rows[0]
     assert (report["written"], report["recall"]) == (10, 1.0)
