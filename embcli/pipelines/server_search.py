@@ -180,7 +180,8 @@ def check_asked(asked: Mapping[str, Any]) -> None:
     ------
     UsageError
     """
-    given = [option for option, value in asked.items() if value]
+    # A number that is 0 was given, too.
+    given = [o for o, value in asked.items() if value or type(value) in (int, float)]
     if given:
         raise UsageError(
             f"{given[0]} is for stores, and this is a server",

@@ -313,6 +313,7 @@ def test_servers_are_described(run, encoded, disk):
         (("search", "x", "-d", "memory://down/x"), 5, "memory://down/x does not answer"),
         (("search", "x", "-d", URL, "--hybrid"), 2, "--hybrid is for stores"),
         (("search", "x", "-d", URL, "--mmr", ".5"), 2, "--mmr is for stores"),
+        (("search", "x", "-d", URL, "--mmr", "0"), 2, "--mmr is for stores"),
         (("search", "x", "-d", URL, "--coded"), 2, "--coded is for stores"),
         (("search", "x", "-d", URL, "--via", "m"), 2, "--via is for stores"),
         (("search", "x", "-d", URL, "--plus", "y"), 2, "--plus is for stores"),
