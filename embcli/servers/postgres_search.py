@@ -29,6 +29,8 @@ _EFFORT = 160
 _AT_ONCE = 64
 # Rows beyond those wanted: the index may have rounded vectors, and equal ones in any order.
 _SPARE = 10
+# More than a table has, and not yet more than LIMIT takes.
+_MOST_ROWS = 1 << 48
 # A chunked record has a few among the nearest rows.
 _CHUNKS = 4
 # Rows looked at to estimate how many pass a filter.
@@ -193,7 +195,8 @@ class Search:
 
     @property
     def _rows_wanted(self) -> int:
-        return self._sought.k * (_CHUNKS if self._chunked else 1) + _SPARE
+        wanted = self._sought.k * (_CHUNKS if self._chunked else 1) + _SPARE
+        return min(wanted, _MOST_ROWS)
 
     def _enough(self, near: Sequence[_Near], *, zero: bool = True) -> bool:
         """Whether no other records can be wanted.

@@ -246,7 +246,8 @@ def test_filters_are_searched_through_no_less_far_than_all(filled, corpus, monke
 def test_all_records_are_found_if_wanted(filled, corpus):
     vectors, *_, queries = corpus
     made = filled.collection("kept.float32")
-    hits = made.search(Sought(queries[:2], N + 5))
+    hits = made.search(Sought(queries[:2], 2**63))
+    assert hits == made.search(Sought(queries[:2], N + 5))
     assert [len(of_query) for of_query in hits] == [N, N]
     order = brute(vectors, queries[:2], np.ones(N, bool), N)[0]
     assert [[hit.id for hit in of] for of in hits] == [[f"r{r:05d}" for r in of] for of in order]
