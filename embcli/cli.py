@@ -17,7 +17,7 @@ from typer.main import get_command
 
 import embcli.commands
 from embcli import __version__, notices
-from embcli.config import debug
+from embcli.config import debug, names_server
 from embcli.errors import EmbcliError, UsageError
 from embcli.options import example
 from embcli.output import report_error, to_stderr
@@ -143,12 +143,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EmbcliError as error:
         if debug():
             raise
+        error.message = _without_passwords(error.message, words)
+        error.hint = error.hint and _without_passwords(error.hint, words)
         report_error(error)
         if isinstance(error.__cause__, OSError):
             return _give_up_stdout(error.exit_code)
         return error.exit_code
     except TyperException as error:
-        return _usage(error)
+        return _usage(error, words)
     except (KeyboardInterrupt, Abort):
         return _interrupted(128 + signal.SIGINT)
     except _Terminated:
@@ -204,14 +206,23 @@ def _put_off_markdown() -> None:
     sys.modules.setdefault("rich.markdown", module)
 
 
-def _usage(error: TyperException) -> int:
+def _usage(error: TyperException, words: Sequence[str]) -> int:
     """Show a wrong command line as one line."""
     context = getattr(error, "ctx", None)
-    message = error.format_message().rstrip(".")
+    message = _without_passwords(error.format_message().rstrip("."), words)
     if message:  # there is none when no command was given and the help has been shown
         path = context.command_path if context else "embcli"
         to_stderr(f"error: {message}; try: {path} --help")
     return 2
+
+
+def _without_passwords(text: str, words: Sequence[str]) -> str:
+    """Leave out the passwords of URLs of servers, which may stand where none is expected."""
+    for word in filter(names_server, words):
+        from embcli.servers import without_password
+
+        text = text.replace(word, without_password(word))
+    return text
 
 
 def _interrupted(code: int) -> int:
@@ -233,7 +244,8 @@ def _check_characters(words: Sequence[str]) -> None:
             try:
                 word.encode()
             except UnicodeEncodeError:
-                raise UsageError(f"the argument {word!a} is not UTF-8") from None
+                shown = _without_passwords(word, [word])
+                raise UsageError(f"the argument {shown!a} is not UTF-8") from None
 
 
 class _Terminated(SystemExit):

@@ -330,6 +330,11 @@ def test_servers_are_described(run, encoded, disk):
         (("push", "http://me:secret@here"), 2, "'http://me:***@here' is no server's URL"),
         (("push", "postgresql://h:port/x"), 2, "this is no URL of a server"),
         (("pull", URL), 5, "no collection 'papers'"),
+        # Where no URL is expected, or not this one.
+        (("push", "papers", URL), 2, "unexpected extra argument(s) (memory://me:***@here/papers)"),
+        (("search", "x", "-c", URL), 5, "no collection 'memory://me:***@here/papers'"),
+        ((URL,), 2, "No such command 'memory://me:***@here/papers'"),
+        (("info", "postgresql://u:secret\udcff@h/x"), 2, "'postgresql://u:***@h/x' is not UTF-8"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_line(run, encoded, disk, arguments, code, said):
