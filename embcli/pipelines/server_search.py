@@ -142,6 +142,12 @@ class _Encoder(QueryEncoder):
             )
         super()._check_known()
 
+    def _wrong_model(self) -> UsageError:
+        # A map, which would lead from the other model, cannot be used here.
+        error = super()._wrong_model()
+        error.hint = f"--model {self._recipe.model}, or leave it out"
+        return error
+
 
 @dataclass(frozen=True)
 class _Named:

@@ -260,6 +260,7 @@ def test_another_space_is_refused(run, encoded, disk):
         (("push", URL, "--storage", "float16"), "keeps vectors as float32, not float16"),
         (("pull", URL, "-c", "hashed"), "space"),
         (("search", "ships", "-d", URL, "-m", "hash"), "was encoded with 'static', not 'hash'"),
+        (("search", "ships", "-d", URL, "-m", "hash"), "try: --model static, or leave it out"),
     ):
         result = run(*arguments)
         assert (result.code, said in result.err) == (2, True), result.err
