@@ -374,7 +374,7 @@ class _Push:
                     target.header.changed(state=LOADING, push=self._name, facts=facts)
                 )
                 raise StoreError(
-                    f"{where}: record {batch.ids[0]!r} is not what was sent: it is marked as "
+                    f"{where}: record {batch.ids[0][:200]!r} is not what was sent: it is marked as "
                     "loading",
                     hint="the same command again, which then writes everything",
                 )

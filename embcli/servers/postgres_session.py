@@ -178,7 +178,7 @@ class Session:
         if isinstance(error, errors.DataError | errors.ProgramLimitExceeded) and ids and line:
             row = min(int(line[1]), len(ids)) - 1
             return InputError(
-                f"{self.address}: record {ids[row]!r} cannot be stored in PostgreSQL: "
+                f"{self.address}: record {ids[row][:200]!r} cannot be stored in PostgreSQL: "
                 f"{line[2] or 'row'}: {said}",
                 hint="nothing of its batch was written",
             )

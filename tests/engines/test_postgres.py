@@ -610,6 +610,13 @@ def test_what_postgresql_cannot_hold_is_named_and_nothing_is_written(host, spoil
     assert sums_of(made) == {"fine": 1}
 
 
+def test_of_a_long_id_the_beginning_names_the_record(host):
+    made = host.create("t", Header(recipe(2)))
+    with pytest.raises(InputError, match=r"record 'xxx.* cannot be stored") as failure:
+        made.write(batch(["x" * 10_000], np.ones((1, 2)), texts=["a\0b"]), [1])
+    assert len(failure.value.message) < 500
+
+
 @pytest.mark.parametrize(
     ("change", "message", "hint"),
     [
