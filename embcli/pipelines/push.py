@@ -176,7 +176,11 @@ def push(
         with connect(url) as server:
             target = _target(server, server.named or collection, header, storage)
             if not target.claim():
-                raise _disturbed(target)
+                raise StoreError(
+                    f"another push to collection {target.name!r} is under way",
+                    hint="the same command again, when that has ended; of one that was killed the "
+                    "server may still have to finish what it was at, such as an index",
+                )
             job = _Push(source, wanted, total, server, target, fields, prune, listeners)
             return job.run(started)
 
@@ -329,7 +333,11 @@ class _Push:
 
     def _check_alone(self) -> None:
         if self._newest().push != self._name:
-            raise _disturbed(self._target)
+            raise StoreError(
+                f"another push to collection {self._target.name!r} is under way: it stays marked "
+                "as loading",
+                hint="the same command again, when that has ended",
+            )
 
     def _count_others(self, before: "_There", ours: NDArray[np.uint64]) -> None:
         """Find what is on the server and not here, and delete it if that was asked for."""
@@ -529,13 +537,6 @@ def _alike(sent: Batch, found: Batch, dtype: str) -> bool:
     )
     kept = sent.vectors.astype(dtype).astype(np.float32)
     return texts and metas and spans and np.array_equal(kept, found.vectors)
-
-
-def _disturbed(target: ServerCollection) -> StoreError:
-    return StoreError(
-        f"another push to collection {target.name!r} is under way: it stays marked as loading",
-        hint="the same command again, when that has ended",
-    )
 
 
 def _recall(expected: list[dict[str, float]], found: list[list[ServerHit]]) -> float:

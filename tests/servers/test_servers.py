@@ -127,6 +127,9 @@ def test_a_push_that_is_not_alone_leaves_the_collection_marked(run, encoded, dis
     disk.claimed = True
     refused = run("push", URL)
     assert (refused.code, "is under way" in refused.err) == (5, True)
+    # Of what it is marked as nothing is said: what the other one finds unchanged stays ready.
+    assert "loading" not in refused.err
+    assert "of one that was killed" in refused.err
     disk.claimed = False
     monkeypatch.setattr("embcli.pipelines.push._RECORDS_AT_ONCE", 50)
     seen = []
