@@ -44,6 +44,10 @@ class InputError(EmbcliError):
     meaning = "bad input data (what could be read was kept)"
 
 
+class UnreadableError(InputError):
+    """A file cannot be read, whatever is in it: the same may be read another time."""
+
+
 class ModelError(EmbcliError):
     """A model or an optional package is missing, or is not the one expected."""
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from embcli.errors import EmbcliError, InputError
+from embcli.errors import EmbcliError, InputError, UnreadableError
 from embcli.formats import Item
 from embcli.formats.inputs import COMPRESSIONS, Source
 from embcli.formats.source import open_bytes
@@ -132,4 +132,7 @@ def _damage() -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001 (Python stumbles over what Arrow gives it)
         reason = str(error).splitlines()[0][:200] if str(error) else "damaged"
-        raise InputError(f"cannot be read ({reason})") from None
+        # Arrow's own have no number: they are of what is in the file.
+        of_file = isinstance(error, OSError) and error.errno is not None
+        kind = UnreadableError if of_file else InputError
+        raise kind(f"cannot be read ({reason})") from None

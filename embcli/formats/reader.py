@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from embcli.errors import InputError, UsageError
+from embcli.errors import InputError, UnreadableError, UsageError
 from embcli.formats import Item, Problem, ReadOptions, images, json_stream, jsonl, tabular, text
 from embcli.formats.fields import ID_NAMES, TEXT_NAMES, map_fields
 from embcli.formats.inputs import IMAGE, Source
@@ -32,6 +32,9 @@ class Reader:
     options : ReadOptions
     note : callable
         Told what was found out about each file.
+    all_or_nothing : bool
+        Raise `UnreadableError` where a file cannot be read, which is a problem like others if
+        False.
 
     Attributes
     ----------
@@ -44,10 +47,13 @@ class Reader:
         sources: Iterable[Source],
         options: ReadOptions | None = None,
         note: Callable[[str], None] = lambda message: None,
+        *,
+        all_or_nothing: bool = False,
     ) -> None:
         self._sources = list(sources)
         self._options = options or ReadOptions()
         self._note = note
+        self._all_or_nothing = all_or_nothing
         self._noted: set[str] = set()
         self._finished = 0
         self._stream: ByteStream | None = None
@@ -73,6 +79,8 @@ class Reader:
                     line = _line(result) + 1
                     yield result
             except InputError as error:
+                if self._all_or_nothing and isinstance(error, UnreadableError):
+                    raise
                 hint = f" ({error.hint})" if error.hint else ""
                 yield Problem(source.name, line, f"{error.message}{hint}")
             finally:

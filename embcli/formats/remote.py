@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from embcli.errors import EmbcliError, InputError, ModelError, UsageError
+from embcli.errors import EmbcliError, InputError, ModelError, UnreadableError, UsageError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _URLS = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s'"<>()]+""")
@@ -105,21 +105,21 @@ def _package(message: str) -> str:
 
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """Turn what any filesystem raises into `InputError`.
+    """Turn what any filesystem raises into `UnreadableError`.
 
     Raises
     ------
-    InputError
+    UnreadableError
     """
     try:
         yield
     except EmbcliError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{without_secrets(url)}: {_why_not_found(error)}") from error
+        raise UnreadableError(f"{without_secrets(url)}: {_why_not_found(error)}") from error
     except Exception as error:
         name = without_secrets(url)
-        raise InputError(f"{name}: cannot be reached ({_reason(error)})") from error
+        raise UnreadableError(f"{name}: cannot be reached ({_reason(error)})") from error
 
 
 def is_missing(error: FileNotFoundError) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from xxhash import xxh3_64, xxh3_128
 
-from embcli.errors import InputError
+from embcli.errors import InputError, UnreadableError
 from embcli.formats import Item, Problem, ReadOptions, jsonl, text
 from embcli.formats.fields import FieldMap, map_fields
 from embcli.formats.inputs import Source
@@ -84,6 +84,8 @@ def survey(source: Source, options: ReadOptions, reader: Reader) -> Layout | Non
     look = _survey_rows if is_table else _survey_lines
     try:
         layout = look(source, options, reader)
+    except UnreadableError:
+        raise
     except InputError:
         return None  # whoever reads it as a whole says the same, and what came before
     if layout is not None and layout.fields.note:
@@ -195,7 +197,8 @@ def read_slice(
         with closing(reader.open_table(source)) as table:
             if table.rows != layout.rows:
                 raise changed(source)
-            yield from _records(source, layout, table.items(part.first - 1, part.count))
+            rows = table.items(part.first - 1, part.count)
+            yield from _records(source, layout, part.first, rows)
         return
     with open_bytes(source) as raw:
         raw.seek(part.start)
@@ -209,19 +212,26 @@ def read_slice(
             options.size_option,
         )
         read = jsonl.read if layout.kind == "jsonl" else text.read_lines
-        yield from _records(source, layout, read(stream))
+        yield from _records(source, layout, part.first, read(stream))
         if window.left or window.digest.hexdigest() != part.sum:
             raise changed(source)
 
 
 def _records(
-    source: Source, layout: Layout, items: Iterator[Item | Problem]
+    source: Source, layout: Layout, first: int, items: Iterator[Item | Problem]
 ) -> Iterator[Record | Problem]:
-    for item in items:
-        if isinstance(item, Problem):
-            yield item
-        else:
-            yield layout.fields.record(item, source.name, f"{source.name}:{item.line}")
+    line = first
+    try:
+        for item in items:
+            line = item.line + 1
+            if isinstance(item, Problem):
+                yield item
+            else:
+                yield layout.fields.record(item, source.name, f"{source.name}:{item.line}")
+    except UnreadableError:
+        raise
+    except InputError as error:
+        yield Problem(source.name, line, error.message)
 
 
 def changed(source: Source) -> InputError:

@@ -13,7 +13,7 @@ from typing import IO, Any, Protocol, cast
 
 from xxhash import xxh3_128
 
-from embcli.errors import InputError, UsageError
+from embcli.errors import InputError, UnreadableError, UsageError
 from embcli.formats import MAX_RECORD_BYTES, too_large
 from embcli.formats.inputs import Source
 from embcli.formats.remote import open_url
@@ -174,7 +174,7 @@ class ByteStream:
         except OSError as error:
             if error.errno is None:  # bz2 says "Invalid data stream" this way
                 raise InputError(f"the compressed data is damaged here ({error})") from error
-            raise InputError(f"cannot be read ({error.strerror})") from error
+            raise UnreadableError(f"cannot be read ({error.strerror})") from error
 
 
 @contextmanager
@@ -216,18 +216,38 @@ def open_bytes(source: Source) -> io.BufferedReader:
     try:
         return source.path.open("rb")
     except OSError as error:
-        raise InputError(f"cannot be opened ({error.strerror})") from error
+        raise UnreadableError(f"cannot be opened ({error.strerror})") from error
+
+
+@contextmanager
+def named(source: Source) -> Iterator[None]:
+    """Say which file it is that cannot be read.
+
+    Raises
+    ------
+    UnreadableError
+    """
+    try:
+        yield
+    except UnreadableError as error:
+        message = error.message.removeprefix(f"{source.name}: ")
+        raise UnreadableError(f"{source.name}: {message}", error.hint) from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UnreadableError(f"{source.name}: cannot be read ({reason})") from error
 
 
 def checksum(source: Source) -> str:
-    """Take the checksum of a file or URL as it is: XXH3, 128 bits; empty if it cannot be read."""
+    """Take the checksum of a file or URL as it is: XXH3, 128 bits.
+
+    Raises
+    ------
+    UnreadableError
+    """
     digest = xxh3_128()
-    try:
-        with open_bytes(source) as raw:
-            while chunk := raw.read(_SUMMED_AT_ONCE):
-                digest.update(chunk)
-    except (InputError, OSError):
-        return ""
+    with named(source), open_bytes(source) as raw:
+        while chunk := raw.read(_SUMMED_AT_ONCE):
+            digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -1,10 +1,13 @@
 """Inputs of parts: that they are still what was planned, and what is kept of their names."""
 
+import errno
 import gzip
 import json
 import os
 import threading
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +78,27 @@ def test_another_content_of_the_same_size_is_refused(home, name, make):
     assert plan_of([name], "third")[0].hash == plan.hash
 
 
+def test_damage_in_the_middle_of_parquet_costs_rows_and_not_parts(home):
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile, write_table
+
+    rows = {"id": [f"r{n}" for n in range(3000)], "text": [f"cat {n:04d}" for n in range(3000)]}
+    layout = {"row_group_size": 500, "compression": "none", "use_dictionary": False}
+    write_table(pa.table(rows), "a.parquet", **layout)
+    page = ParquetFile("a.parquet").metadata.row_group(4).column(1).data_page_offset
+    content = bytearray((home / "a.parquet").read_bytes())
+    content[page : page + 60] = b"\xff" * 60
+    (home / "a.parquet").write_bytes(content)
+    (home / "b.jsonl").write_bytes(jsonl("dog").replace(b'"r', b'"s'))
+
+    problems = []
+    parts = plan_parts(["a.parquet", "b.jsonl"], "parts", part_records=500)
+    encode_parts(*parts, listeners=Listeners(problem=problems.append))
+    (problem,) = problems
+    assert str(problem).startswith("a.parquet:2001: cannot be read (")
+    assert gather_parts("parts").records == 2530
+
+
 def test_what_was_only_touched_is_read_again_and_good(home, monkeypatch):
     (home / "a.parquet").write_bytes(parquet("cat"))
     plan, encoder = plan_of(["a.parquet"])
@@ -131,6 +155,7 @@ class Files(ThreadingHTTPServer):
 
     def __init__(self, files, *, ranges=True, user=None):
         self.files, self.ranges, self.user = files, ranges, user
+        self.breaks_off = False
         super().__init__(("127.0.0.1", 0), Answer)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -167,9 +192,10 @@ class Answer(BaseHTTPRequestHandler):
         # This says nothing, and this one lies: what counts is what is done.
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", str(zlib.crc32(content)) if code == 200 else "of a range")
         self.end_headers()
         if body:
-            self.wfile.write(content)
+            self.wfile.write(content[: len(content) // 2] if self.server.breaks_off else content)
 
 
 @pytest.fixture
@@ -188,6 +214,42 @@ def test_only_servers_that_give_ranges_have_files_cut(served, ranges, parts):
         assert len(plan.parts) == parts
         encode_parts(plan, encoder)
     assert (f"{url} cannot be cut: it is one part" in notes) is not ranges
+    assert gather_parts("parts").added == 30
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize(("name", "make"), KINDS)
+def test_what_breaks_off_makes_no_part(served, name, make, ranges):
+    if name == "a.parquet" and not ranges:
+        pytest.skip("Parquet is not read from beginning to end")
+    with Files({name: make("cat")}, ranges=ranges) as server:
+        plan, encoder = plan_of([server.url(name)])
+        server.breaks_off = True
+        with pytest.raises(InputError, match=f"{name}: cannot be re"):
+            encode_part(plan, 0, encoder)
+        assert os.listdir("parts") == ["manifest.json"]
+        server.breaks_off = False
+        encode_parts(plan, encoder)
+    assert gather_parts("parts").added == 30
+
+
+@pytest.mark.parametrize(("name", "make"), KINDS)
+def test_what_cannot_be_opened_is_not_planned(home, monkeypatch, name, make):
+    (home / name).write_bytes(make("cat"))
+    really_open = Path.open
+
+    def refuse(path, *arguments, **named):
+        # Root may read whatever there is.
+        if Path(path).name == name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return really_open(path, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        patch.setattr("pyarrow.parquet.ParquetFile", refuse)
+        with pytest.raises(InputError, match=rf"{name}: cannot be \w+ \(.*Permission denied"):
+            plan_of([name])
+    encode_parts(*plan_of([name]))
     assert gather_parts("parts").added == 30
 
 

@@ -16,6 +16,7 @@ from embcli.errors import InputError, ModelError, UsageError
 from embcli.formats import Problem
 from embcli.formats.reader import Reader
 from embcli.formats.slices import changed, read_slice
+from embcli.formats.source import named
 from embcli.pipelines.chunking import Chunker, Chunking
 from embcli.pipelines.encode import Batches, BatchWriter, EncodeReport, Listeners, stop_at
 from embcli.pipelines.shards.files import PartFile
@@ -349,10 +350,11 @@ def _records(
         # Slices of lines have their own checksums.
         if source.size != input.size or not (by_lines or input.is_as_planned()):
             raise changed(source)
-        if piece.slice is None or input.layout is None:
-            yield from Reader([source], plan.read, listeners.note)
-        else:
-            yield from read_slice(source, input.layout, piece.slice, plan.read, quiet)
+        with named(source):
+            if piece.slice is None or input.layout is None:
+                yield from Reader([source], plan.read, listeners.note, all_or_nothing=True)
+            else:
+                yield from read_slice(source, input.layout, piece.slice, plan.read, quiet)
         if not by_lines and source.mark != mark:
             raise changed(source)
 

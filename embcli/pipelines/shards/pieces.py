@@ -11,7 +11,7 @@ from embcli.formats import ReadOptions
 from embcli.formats.inputs import IMAGE, Source
 from embcli.formats.reader import Reader
 from embcli.formats.slices import Layout, Slice, cut_lines, cut_rows, survey
-from embcli.formats.source import checksum
+from embcli.formats.source import checksum, named
 from embcli.pipelines.encode import Listeners
 
 
@@ -96,7 +96,8 @@ def cut(
     found: list[Input] = []
     for input in inputs:
         single = _is_single(input.source, read)
-        layout = None if single else survey(input.source, read, reader)
+        with named(input.source):
+            layout = None if single else survey(input.source, read, reader)
         if layout is None and not single:
             listeners.note(f"{input.name} cannot be cut: it is one part")
         found.append(replace(input, layout=layout))
