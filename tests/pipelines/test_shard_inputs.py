@@ -9,6 +9,7 @@ import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from embcli import Store
@@ -429,6 +430,26 @@ def test_processes_that_end_a_part_together_agree_on_what_it_is(home, monkeypatc
     encode_part(plan, 0, encoder)
     encode_parts(plan, encoder)
     assert bytes_of == [json.loads((home / "parts" / "part-00000.json").read_text())["bytes"]]
+    report = gather_parts("parts")
+    assert (report.gathered, report.refused) == (3, 0)
+
+
+def test_who_loses_the_draft_to_a_faster_process_does_not_say_what_is_there(home, monkeypatch):
+    (home / "a.jsonl").write_bytes(jsonl("cat"))
+    plan, encoder = plan_of(["a.jsonl"])
+    write, encode = folder._LocalFolder.write, encoder.encode
+
+    def overtaken(self, name, content):
+        monkeypatch.setattr(folder._LocalFolder, "write", write)
+        # On another processor the last bits are others.
+        monkeypatch.setattr(encoder, "encode", lambda texts: np.nextafter(encode(texts), 1))
+        assert not encode_part(plan, 0, encoder).existed
+        monkeypatch.setattr(encoder, "encode", encode)
+        write(self, name, content)
+
+    monkeypatch.setattr(folder._LocalFolder, "write", overtaken)
+    assert encode_part(plan, 0, encoder).existed
+    encode_parts(plan, encoder)
     report = gather_parts("parts")
     assert (report.gathered, report.refused) == (3, 0)
 

@@ -244,18 +244,23 @@ def encode_part(
     _check_space(plan, encoder)
     started = time.perf_counter()
     folder = open_folder(plan.folder, make=True)
+    report = PartReport(number)
     draft = None
+    said = False
     try:
         draft = folder.draft(part_name(number))
         report = _write(plan, number, encoder, chunker, strict, listeners or Listeners(), draft)
         report.seconds = round(time.perf_counter() - started, 3)
         report.bytes, report.sum = sum_up(draft)
         if find_part(plan, number) is None:
+            said = True
             folder.write(report_name(number), as_json(_described(plan, report)))
             folder.commit(draft, part_name(number))
             return _settled(plan, report, folder)
     except (OSError, UsageError) as error:
         # Another process that was faster has tidied up; or the disk is full.
+        if said and draft is not None and not draft.exists():
+            return _settled(plan, replace(report, sum=""), folder)  # the file is not this one
         if find_part(plan, number) is None:
             if isinstance(error, UsageError):
                 raise
@@ -272,9 +277,9 @@ def encode_part(
 def _settled(plan: Plan, report: PartReport, folder: Folder) -> PartReport:
     """Let what is said of a part be of the file that is there.
 
-    Of two processes that end a part at the same moment one may be the last to write the file, and
-    the other the last to say what it is: their files may differ. Whoever finds that it was not
-    alone looks, after everything it writes, until the two agree.
+    Of two processes that end a part at the same moment one may be the last to write the file, or
+    the only one, and the other the last to say what it is: their files may differ. Whoever finds
+    that it was not alone looks, after everything it writes, until the two agree.
     """
     known = read_report(plan, report.number, folder)
     if known is not None and known.sum == report.sum:
