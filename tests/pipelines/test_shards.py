@@ -269,6 +269,16 @@ def test_a_part_of_something_else_is_refused(home):
     assert "something else" in str(problems[0])
 
 
+def test_a_copy_of_another_part_is_no_part(home):
+    write_corpus(home / "a.jsonl", 40)
+    encode_parts(*plan_of(["a.jsonl"]))
+    for ending in ("parquet", "json"):
+        shutil.copy(f"parts/part-00000.{ending}", f"parts/part-00001.{ending}")
+    assert gather_parts("parts").missing == [1]
+    assert encode_parts(*plan_of(["a.jsonl"])).existing == 1
+    assert gather_parts("parts").total == 40
+
+
 def test_an_encoder_of_another_space_or_version_is_refused(home, monkeypatch):
     write_corpus(home / "a.jsonl", 4)
     plan, _ = plan_of(["a.jsonl"])

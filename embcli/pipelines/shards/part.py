@@ -176,7 +176,7 @@ def read_report(plan: Plan, number: int, folder: Folder) -> PartReport | None:
 
 
 def _as_report(found: dict[str, Any], number: int) -> PartReport | None:
-    """Read back what `_described` gave; None if it is damaged."""
+    """Read back what `_described` gave; None if it is damaged, or that of another part."""
     empty = asdict(PartReport(number))
     del empty["existed"]
     known: dict[str, Any] = {name: found.get(name) for name in empty}
