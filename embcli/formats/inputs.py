@@ -38,7 +38,7 @@ COMPRESSIONS = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 STDIN = "stdin"
 _MANIFEST = "manifest.json"
 _MANIFEST_BYTES = 128
-_OF_PARTS = re.compile(r"manifest\.json|part-\d{5,}\.(json|parquet)")
+OF_PARTS = re.compile(r"manifest\.json|part-\d{5,}\.(json|parquet)")
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _urls(argument: str, inputs: Inputs) -> list[str]:
 def _without_parts(argument: str, urls: list[str], inputs: Inputs) -> list[str]:
     """Pass over what an encode made."""
     places = (url.rpartition("/") for url in urls)
-    folders = sorted({folder for folder, _, name in places if _OF_PARTS.fullmatch(name)})
+    folders = sorted({folder for folder, _, name in places if OF_PARTS.fullmatch(name)})
     of_parts = [
         f"{folder}/"
         for folder in folders

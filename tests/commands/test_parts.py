@@ -323,6 +323,17 @@ def test_parts_are_no_input_of_another_encode(run, home):
     assert len(records(run, "named")) == 10
 
 
+@pytest.mark.parametrize("names", [("in/a.jsonl", "b.jsonl"), ("in", "b.jsonl"), ("in/*.jsonl",)])
+def test_inputs_in_the_folder_of_parts_are_not_passed_over_in_silence(run, home, names):
+    (home / "in").mkdir()
+    write_corpus(home / "in" / "a.jsonl", 30)
+    write_corpus(home / "b.jsonl", 10)
+    done = run("encode", *names, "--to", "in/")
+    assert (done.code, done.out) == (2, "")
+    assert f"in/a.jsonl is in {home / 'in'}, which is to be a folder of parts alone" in done.err
+    assert os.listdir("in") == ["a.jsonl"]
+
+
 def test_parts_at_urls_are_no_input_of_another_encode(run, home):
     fsspec = pytest.importorskip("fsspec")
     files = fsspec.filesystem("memory")

@@ -14,7 +14,7 @@ from embcli.encoders.recipe import Recipe
 from embcli.errors import InputError, StoreError, UsageError, counted
 from embcli.formats import ReadOptions
 from embcli.formats.fields import FieldMap
-from embcli.formats.inputs import Inputs, Source
+from embcli.formats.inputs import OF_PARTS, Inputs, Source
 from embcli.formats.remote import is_url, open_filesystem, without_secrets
 from embcli.formats.slices import Layout, Slice
 from embcli.formats.source import checksum
@@ -310,11 +310,28 @@ def plan_parts(
 
 
 def _sources(found: Inputs, folder: Folder) -> list[Source]:
-    """Choose what is read: not the parts themselves."""
+    """Choose what is read: not the parts themselves.
+
+    Raises
+    ------
+    UsageError
+        Anything else is in their folder: it would be passed over from the second time on, when
+        that has a manifest.
+    """
     if any(source.path is None and source.url is None for source in found.sources):
         raise UsageError("standard input cannot be cut into parts", hint="name files")
     inside = f"{_place(folder.where).rstrip('/')}/"
-    return [source for source in found.sources if not _place_of(source).startswith(inside)]
+    sources = []
+    for source in found.sources:
+        place = _place_of(source)
+        if not place.startswith(inside):
+            sources.append(source)
+        elif not OF_PARTS.fullmatch(place.rpartition("/")[2]):
+            raise UsageError(
+                f"{source.name} is in {folder.name}, which is to be a folder of parts alone",
+                hint="--to a folder of its own",
+            )
+    return sources
 
 
 def _place_of(source: Source) -> str:
