@@ -138,6 +138,17 @@ def test_several_vectors_a_record(home, options):
     assert_same(contents("embcli.db"), contents("whole.db"))
 
 
+def test_long_metadata_are_not_repeated_for_every_chunk(home):
+    record = {"id": "r", "text": "word " * 10_000, "html": "x" * 1_000_000}
+    (home / "a.jsonl").write_text(json.dumps(record) + "\n")
+    plan, encoder = plan_of(["a.jsonl"], model="hash", chunk="characters=20")
+    assert encode_parts(plan, encoder).chunks > 2400
+    assert gather_parts("parts").added == 1
+    with Store("embcli.db", readonly=True) as store:
+        (found,) = store.collection("default").get(["r"])
+    assert found.meta == {"html": record["html"]}
+
+
 def test_the_plan_follows_from_inputs_and_options(home, inputs):
     ours, _ = plan_of(inputs, "ours")
     theirs, _ = plan_of(inputs, "theirs")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ROWS_PER_GROUP = 4096
 _TEXTS = ("id", "text", "meta", "source", "hash")
+_LONG = ("text", "meta")
 _SPANS = ("chunk", "start", "end")
 _HASH = re.compile("[0-9a-f]{16,}")
 
@@ -35,8 +36,8 @@ class PartFile(Sink):
         Of the file, which is complete after `close`.
     dim : int
     chunked : bool
-        Whether records have several vectors, each with its number and span: the text is then in
-        the first row of each.
+        Whether records have several vectors, each with its number and span: text and metadata
+        are then in the first row of each.
     facts : dict
         Kept in the metadata of the schema: the recipe, and which part of which plan it is.
 
@@ -96,15 +97,15 @@ class PartFile(Sink):
     def _spread(
         self, arrays: list[Any], made: "Sequence[NDArray[np.float32] | Chunks]"
     ) -> "tuple[NDArray[np.float32], list[Any], list[Any]]":
-        """Repeat what is known of records for each of their vectors, but for texts."""
+        """Repeat what is known of records for each of their vectors, unless it may be long."""
         chunks = [vectors for vectors in made if isinstance(vectors, Chunks)]
         counts = np.fromiter((len(each.spans) for each in chunks), np.int64, len(chunks))
         owners = np.repeat(np.arange(len(chunks)), counts)
         number = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
         indices = self._pa.array(owners)
-        texts = self._pa.array(owners, mask=number > 0)
+        firsts = self._pa.array(owners, mask=number > 0)
         arrays = [
-            array.take(texts if name == "text" else indices)
+            array.take(firsts if name in _LONG else indices)
             for name, array in zip(_TEXTS, arrays, strict=True)
         ]
         spans = np.concatenate([each.spans for each in chunks])
