@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import pickle
+import random
 import shutil
 import threading
 from dataclasses import replace
@@ -21,6 +22,7 @@ from embcli.pipelines.shards import (
     encode_part,
     files,
     find_part,
+    gather,
     open_encoder,
     part,
     part_name,
@@ -358,6 +360,27 @@ def test_records_of_an_earlier_encode_are_replaced(home):
     report = gather_parts("parts")
     assert (report.replaced, report.repeated) == (40, 0)
     assert_same(contents("embcli.db"), contents("whole.db"))
+
+
+def test_what_is_in_other_places_now_costs_a_look_at_each_part(home, monkeypatch):
+    write_corpus(home / "a.jsonl", 200)
+    lines = (home / "a.jsonl").read_text().splitlines(keepends=True)
+    encode_parts(*plan_parts(["a.jsonl"], "before", part_records=5))
+    gather_parts("before")
+    random.Random(1).shuffle(lines)
+    (home / "a.jsonl").write_text("".join(lines))
+    encode_parts(*plan_parts(["a.jsonl"], "parts", part_records=5))
+    looked_at = []
+
+    def read_ids(path):
+        looked_at.append(path.name)
+        return really(path)
+
+    really = gather.read_ids
+    monkeypatch.setattr(gather, "read_ids", read_ids)
+    report = gather_parts("parts")
+    assert (report.total, report.added, report.repeated) == (200, 0, 0)
+    assert 20 < len(looked_at) == len(set(looked_at))
 
 
 def test_a_damaged_part_is_refused_and_the_others_gathered(home):

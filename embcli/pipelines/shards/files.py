@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from xxhash import xxh3_64_intdigest
 
 from embcli.errors import EmbcliError, InputError
 from embcli.formats.vectors import require
@@ -148,8 +149,13 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
     return facts
 
 
-def read_ids(path: str | os.PathLike[str]) -> frozenset[str]:
-    """Read the ids of a part, and nothing else.
+def sum_of(id: str) -> int:
+    """Take the checksum of an id."""
+    return xxh3_64_intdigest(id.encode())
+
+
+def read_ids(path: str | os.PathLike[str]) -> "NDArray[np.uint64]":
+    """Read the ids of a part, and nothing else, as sorted checksums, see `sum_of`.
 
     Raises
     ------
@@ -157,7 +163,8 @@ def read_ids(path: str | os.PathLike[str]) -> frozenset[str]:
     """
     parquet = require("pyarrow.parquet", "arrow")
     try:
-        return frozenset(parquet.read_table(os.fspath(path), columns=["id"])["id"].to_pylist())
+        ids = parquet.read_table(os.fspath(path), columns=["id"])["id"].to_pylist()
+        return np.unique(np.fromiter(map(sum_of, ids), np.uint64, len(ids)))
     except Exception as error:  # noqa: BLE001 (whatever Arrow raises)
         raise _damaged(path, error) from None
 

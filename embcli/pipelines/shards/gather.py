@@ -5,8 +5,11 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from embcli.config import DEFAULT_COLLECTION, DEFAULT_DB
 from embcli.errors import EmbcliError, InputError, StoreError, UsageError, counted
@@ -14,13 +17,16 @@ from embcli.formats import Problem
 from embcli.pipelines.compress import keep_coded
 from embcli.pipelines.encode import Listeners
 from embcli.pipelines.import_ import ImportReport
-from embcli.pipelines.shards.files import read_facts, read_ids, read_part
+from embcli.pipelines.shards.files import read_facts, read_ids, read_part, sum_of
 from embcli.pipelines.shards.folder import Folder, open_folder, read_json
 from embcli.pipelines.shards.part import PartReport, part_name, read_report, sum_up
 from embcli.pipelines.shards.plan import MANIFEST, Plan, read_plan
 from embcli.store import Collection, Store
 from embcli.store.chunks import TOKENS
 from embcli.store.collection import Batch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _NOTED = ("light", "files")
 _PARTS_NAMED = 10
@@ -163,7 +169,8 @@ class _Gathering:
         whole = isinstance(sums, list) and len(sums) == len(plan.parts)
         self._sums: list[str] | None = sums if whole else None
         self._in: set[int] = set()
-        self._ids_of = lru_cache(maxsize=16)(self._read_ids)
+        # Records of an encode before may be of any part, in any order.
+        self._ids_of = cache(self._read_ids)
 
     def open(self) -> Collection:
         """Open the collection, which is made if it is not there."""
@@ -268,7 +275,7 @@ class _Gathering:
                 rows.append(row)
                 continue
             # A record of an earlier encode may have the same place; it is replaced.
-            if id not in self._ids_of(other):
+            if not self._is_in(other, id):
                 rows.append(row)
                 continue
             earlier = other < number
@@ -284,7 +291,13 @@ class _Gathering:
         message = f"id {id!r} was already read at {kept}"
         self._listeners.problem(Problem(name, int(line), message))
 
-    def _read_ids(self, number: int) -> frozenset[str]:
+    def _is_in(self, number: int, id: str) -> bool:
+        """Whether a part has a record of this id."""
+        ids, wanted = self._ids_of(number), np.uint64(sum_of(id))
+        at = np.searchsorted(ids, wanted)
+        return bool(at < len(ids) and ids[at] == wanted)
+
+    def _read_ids(self, number: int) -> "NDArray[np.uint64]":
         with self._folder.local(part_name(number)) as path:
             return read_ids(path)
 
