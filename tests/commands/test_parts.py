@@ -129,6 +129,14 @@ def test_standard_input_is_not_cut(run, home):
     assert "standard input cannot be cut into parts; try: name files" in done.err
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_pipes_are_not_cut(run, home):
+    os.mkfifo("a.jsonl")  # as <(command) is
+    done = run("encode", "a.jsonl", "--to", "parts/")
+    assert (done.code, done.out) == (2, "")
+    assert "a.jsonl is no file, and cannot be cut into parts; try: name files" in done.err
+
+
 def test_nothing_to_encode(run, home):
     (home / "a.jsonl").write_text("")
     done = run("encode", "a.jsonl", "--to", "parts/")

@@ -315,11 +315,14 @@ def _sources(found: Inputs, folder: Folder) -> list[Source]:
     Raises
     ------
     UsageError
-        Anything else is in their folder: it would be passed over from the second time on, when
-        that has a manifest.
+        Something can be read only once. Or anything else is in the folder of parts: it would be
+        passed over from the second time on, when that has a manifest.
     """
-    if any(source.path is None and source.url is None for source in found.sources):
-        raise UsageError("standard input cannot be cut into parts", hint="name files")
+    for source in found.sources:
+        if source.url is None and (source.path is None or not source.path.is_file()):
+            # It gives what is in it once, and that would be when it is planned.
+            what = "standard input" if source.path is None else f"{source.name} is no file, and"
+            raise UsageError(f"{what} cannot be cut into parts", hint="name files")
     inside = f"{_place(folder.where).rstrip('/')}/"
     sources = []
     for source in found.sources:
