@@ -137,6 +137,16 @@ def test_pipes_are_not_cut(run, home):
     assert "a.jsonl is no file, and cannot be cut into parts; try: name files" in done.err
 
 
+def test_a_manifest_of_something_else_is_not_simply_to_be_deleted(run, home):
+    write_corpus(home / "a.jsonl", 10)
+    (home / "web").mkdir()
+    (home / "web" / "manifest.json").write_text('{"name": "an app"}')
+    for command in (("encode", "a.jsonl", "--to", "web/"), ("import", "web/")):
+        done = run(*command)
+        assert (done.code, "this is no manifest of an encode" in done.err) == (3, True)
+        assert "try: another folder, if it is of something else" in done.err
+
+
 def test_nothing_to_encode(run, home):
     (home / "a.jsonl").write_text("")
     done = run("encode", "a.jsonl", "--to", "parts/")

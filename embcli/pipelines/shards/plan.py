@@ -138,7 +138,10 @@ class Plan:
         """
         name = f"{folder.name}/{MANIFEST}"
         if "format" not in manifest:
-            raise InputError(f"{name}: this is no manifest of an encode", hint=_DAMAGED)
+            raise InputError(
+                f"{name}: this is no manifest of an encode",
+                hint=f"another folder, if it is of something else; or {_DAMAGED}",
+            )
         if manifest["format"] != FORMAT:
             raise InputError(
                 f"{name}: format {manifest['format']!r}, and this embcli reads {FORMAT}",
