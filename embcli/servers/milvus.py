@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from embcli.errors import StoreError, UsageError
 from embcli.servers import Address, Header, Progress, ServerHit, Sought
 from embcli.servers.milvus_calls import Calls, is_kept_back, too_large
@@ -40,6 +42,8 @@ _AT_ONCE = 16 << 20
 # Keys of rows in one condition.
 _KEYS_AT_ONCE = 4096
 _HNSW = {"M": 16, "efConstruction": 200}
+# Queries of the first call of a search, and seconds of one that may well have twice as many.
+_QUERIES_AT_ONCE, _SOON = 4, 5.0
 # Seconds between questions, and without any progress until it is given up.
 _PAUSE, _PATIENCE = 0.25, 600.0
 
@@ -306,18 +310,29 @@ class MilvusCollection:
         self, vectors: Any, limit: int, effort: int, condition: str, fields: Sequence[str],
         *, strong: bool,
     ) -> list[list[Row]]:  # fmt: skip
-        """Search the index: of each vector the nearest rows."""
-        found = self._calls(
-            "search",
-            self.name,
-            data=list(vectors),
-            limit=limit,
-            filter=condition,
-            search_params={"metric_type": "COSINE", "params": {"ef": max(effort, limit)}},
-            output_fields=[*fields],
-            **self.consistency(strong),
-        )
-        return [[dict(hit["entity"]) for hit in hits] for hits in found]
+        """Search the index: of each vector the nearest rows.
+
+        Lite takes one vector after the other, each as long as there are rows: as many as one call
+        has the time for are found out.
+        """
+        found: list[list[Row]] = []
+        at_once, most = _QUERIES_AT_ONCE, max(1, _AT_ONCE // (4 * self.header.recipe.dim * limit))
+        while len(found) < len(vectors):
+            began = time.monotonic()
+            answer = self._calls(
+                "search",
+                self.name,
+                data=list(vectors[len(found) : len(found) + min(at_once, most)]),
+                limit=limit,
+                filter=condition,
+                search_params={"metric_type": "COSINE", "params": {"ef": max(effort, limit)}},
+                output_fields=[*fields],
+                **self.consistency(strong),
+            )
+            found += [[_compact(hit["entity"]) for hit in hits] for hits in answer]
+            if time.monotonic() - began < _SOON:
+                at_once *= 2
+        return found
 
     def count(self, condition: str, *, strong: bool) -> int:
         """Count the rows that meet a condition."""
@@ -449,6 +464,13 @@ class MilvusCollection:
                     hint="the same command again waits on",
                 )
             time.sleep(_PAUSE)
+
+
+def _compact(entity: Any) -> Row:
+    """Keep a row that was found; a vector as a list of floats takes eight times the memory."""
+    row = dict(entity)
+    row["vector"] = np.array(row["vector"], np.float32)
+    return row
 
 
 def _is_sound(index: dict[str, Any]) -> bool:

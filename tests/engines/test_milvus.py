@@ -288,6 +288,23 @@ def test_recall(clustered, where, holds):
         assert right / best.size >= least
 
 
+def test_many_queries_are_asked_in_several_calls(clustered, monkeypatch):
+    collection, _, queries, _, _, _ = clustered
+    asked = []
+    call = Calls.__call__
+
+    def counted(self, name, *arguments, **options):
+        if name == "search":
+            asked.append(len(options["data"]))
+        return call(self, name, *arguments, **options)
+
+    monkeypatch.setattr(Calls, "__call__", counted)
+    monkeypatch.setattr("embcli.servers.milvus._AT_ONCE", 1 << 16)
+    found = collection.search(Sought(queries, 10))
+    assert sum(asked) >= len(queries) > max(asked)
+    assert found == [collection.search(Sought(query[None], 10))[0] for query in queries]
+
+
 def test_what_else_is_sought(server, clustered):
     collection, _, queries, cosines, _, _ = clustered
     order = cosines[0].argsort()[::-1]
