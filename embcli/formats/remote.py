@@ -98,9 +98,13 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 
 def _package(message: str) -> str:
-    """Tell which package fsspec asks for: ``Install s3fs to access S3``."""
+    """Tell which package fsspec asks for: ``Install s3fs to access S3``.
+
+    Or ``HTTPFileSystem requires "requests" and "aiohttp" to be installed``: the last one is it.
+    """
     found = re.search(r"[Ii]nstall (?:the )?[\"'`]?([A-Za-z0-9_.-]+)", message)
-    return found[1] if found else "fsspec"
+    quoted = re.findall(r'"([A-Za-z0-9_.-]+)"', message)
+    return found[1] if found else (quoted or ["fsspec"])[-1]
 
 
 @contextmanager

@@ -189,6 +189,17 @@ def test_a_kind_of_address_whose_package_is_missing(run, home, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     done = run("import", "s3://bucket/parts/")
     assert (done.code, "try: pip install s3fs" in done.err) == (4, True), done.err
+    message = 'HTTPFileSystem requires "requests" and "aiohttp" to be installed'
+    monkeypatch.setattr("fsspec.core.url_to_fs", raising(ImportError(message)))
+    done = run("encode", "https://host/a.jsonl")
+    assert (done.code, "try: pip install aiohttp" in done.err) == (4, True), done.err
+
+
+def raising(error):
+    def raises(*_):
+        raise error
+
+    return raises
 
 
 def start(*arguments):
