@@ -20,6 +20,7 @@ PORT = 19530
 TOKEN_VARIABLE, USER_VARIABLE, PASSWORD_VARIABLE = "MILVUS_TOKEN", "MILVUS_USER", "MILVUS_PASSWORD"
 _OPTIONS = ("database", "secure", "token", "consistency")
 _CONSISTENCIES = ("Strong", "Bounded", "Session", "Eventually")
+_SECURE = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _OLDEST = (2, 3)
 # Seconds for what reads or writes much, and for what waits for the server to be done.
 _LONG, _LONGEST = 60.0, 3600.0
@@ -68,7 +69,10 @@ class Calls:
             )
         if not address.host:
             raise UsageError(f"{address} names no host", hint="milvus://localhost:19530/COLLECTION")
-        secure = options.get("secure", "false").lower() in ("true", "1", "yes")
+        secure = _SECURE.get(options.get("secure", "false").lower())
+        if secure is None:
+            # Passwords do not go out in plain because of a slip of the pen.
+            raise UsageError(f"{address}: secure is true or false, not {options['secure']!r}")
         token, self._secrets = _credentials(address, os.environ)
         host = f"[{address.host}]" if ":" in address.host else address.host
         self._was_answered = False

@@ -330,6 +330,7 @@ def test_servers_are_described(run, encoded, disk):
         (("push", "postgresql:/u:secret@h/db"), 2, "u:***@h/db: this is no URL"),
         (("push", "postgresql://h/db?table=a&table=b"), 2, "says something twice"),
         (("push", "postgresql://h/db?table=a#b"), 2, "this is no URL"),
+        (("push", "milvus://u:secret@h/c?secure=on"), 2, "secure is true or false, not 'on'"),
         (("push", "nowhere"), 2, "'nowhere' is no server's URL"),
         (("push", "http://me:secret@here"), 2, "'http://me:***@here' is no server's URL"),
         (("push", "postgresql://h:port/x"), 2, "this is no URL of a server"),
