@@ -163,7 +163,7 @@ class Header:
         except (ValueError, TypeError, KeyError):
             raise StoreError(
                 f"{where} was not made by embcli: there is nothing that says what its vectors mean",
-                hint="embcli push -c COLLECTION URL makes one, under a name that is free",
+                hint="embcli push to another name, in the URL, makes one",
             ) from None
         if version > VERSION:
             raise StoreError(f"{where} was made by a newer embcli ({found.get('embcli')})")
