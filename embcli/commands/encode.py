@@ -489,6 +489,7 @@ def _encode_parts(
     common: dict[str, Any],
 ) -> None:
     """Encode into a directory of parts, or plan that."""
+    from embcli.core.optional import require
     from embcli.formats.remote import without_secrets
     from embcli.pipelines.encode import Listeners
     from embcli.pipelines.shards.local import PartsReport
@@ -499,6 +500,9 @@ def _encode_parts(
         from embcli.pipelines.ray_engine import check_ray
 
         check_ray(work.ray)
+    elif not work.only_plan:
+        # Before all inputs are read to plan.
+        require("pyarrow", "--to DIR/", "arrow")
     with output.progress("records") as advance:
         listeners = Listeners(output.note, skipped, advance, skipped.more)
         plan, encoder = plan_parts(

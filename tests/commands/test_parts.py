@@ -147,6 +147,15 @@ def test_a_manifest_of_something_else_is_not_simply_to_be_deleted(run, home):
         assert "try: another folder, if it is of something else" in done.err
 
 
+def test_what_parts_take_is_missed_before_anything_is_read(run, home, monkeypatch):
+    write_corpus(home / "a.jsonl", 3)
+    monkeypatch.setattr("embcli.core.optional.find_spec", lambda name: None)
+    done = run("encode", "a.jsonl", "--to", "parts/")
+    assert (done.code, done.err.count("\n")) == (4, 1)
+    assert "--to DIR/ takes pyarrow, which is not installed; try: pip install" in done.err
+    assert not Path("parts").exists()
+
+
 def test_nothing_to_encode(run, home):
     (home / "a.jsonl").write_text("")
     done = run("encode", "a.jsonl", "--to", "parts/")
