@@ -105,6 +105,8 @@ def test_every_example_runs(run, stored, path, request):
     if path == ("whiten", "apply"):
         assert run("whiten", "fit", "--name", "white").code == 0
     words = shlex.split(EXAMPLES[path])
+    unquoted = [*shlex.shlex(EXAMPLES[path], punctuation_chars="?")]
+    assert "?" not in unquoted, "zsh takes ? for a pattern that has to match a file"
     if path[0] in ("push", "pull"):
         request.getfixturevalue("disk")  # which stands in for the server of the example
         assert run("push", next(word for word in words if "://" in word)).code == 0

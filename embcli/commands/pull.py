@@ -21,7 +21,7 @@ from embcli.output import Column, Output
 
 PANEL = "Servers"
 ORDER = 41
-EXAMPLE = "embcli pull postgresql://me@localhost/research?table=papers"
+EXAMPLE = "embcli pull 'postgresql://me@localhost/research?table=papers'"
 REPORT = tuple(
     Column(name, name)
     for name in ("collection", "records", "added", "replaced", "unchanged", "total", "seconds")

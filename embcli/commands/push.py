@@ -20,7 +20,7 @@ from embcli.output import Column, Output, SkippedLog
 
 PANEL = "Servers"
 ORDER = 40
-EXAMPLE = "embcli push postgresql://me@localhost/research?table=papers"
+EXAMPLE = "embcli push 'postgresql://me@localhost/research?table=papers'"
 REPORT = tuple(
     Column(name, name)
     for name in (
