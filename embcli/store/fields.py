@@ -1,5 +1,6 @@
 """Conditions on metadata fields, as SQL, and which parts of an index hold what meets them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
@@ -99,7 +100,8 @@ class Field:
         if any('"' in name or "\0" in name for name in names):
             raise UsageError("a field name cannot contain a double quote")
         self.names = tuple(names)
-        self.path = "$" + "".join(f'."{name}"' for name in names)
+        # SQLite compares names as they stand in the JSON, escapes and all.
+        self.path = "$" + "".join(f".{json.dumps(name, ensure_ascii=False)}" for name in names)
         self.column = column
         self._value = column or f"json_extract(records.meta, {_quoted(self.path)})"
 
@@ -310,7 +312,16 @@ def cluster_sql(clustering: int) -> str:
 
 def field_at(path: str) -> Field:
     """Make a field of its path."""
-    return Field(path[3:-1].split('"."'))
+    return Field(names_at(path))
+
+
+def names_at(path: str) -> list[str]:
+    """Take a path apart."""
+    names = path[3:-1].split('"."')
+    try:
+        return [json.loads(f'"{name}"', strict=False) for name in names]
+    except ValueError:  # of an index that an older version made, which did not escape
+        return names
 
 
 def indexed_path(index: str) -> str | None:

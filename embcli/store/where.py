@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from embcli.errors import UsageError
-from embcli.store.fields import Condition, Field, Sql, cluster_sql
+from embcli.store.fields import Condition, Field, Sql, cluster_sql, names_at
 
 _TOKEN = re.compile(
     r"""
@@ -108,7 +108,7 @@ def parse_field(
 
 def name_of(path: str) -> str:
     """Write the name of a metadata field as `parse_field` reads it."""
-    joined = ".".join(path[3:-1].split('"."'))
+    joined = ".".join(names_at(path))
     for name in (joined, f"meta.{joined}"):
         try:
             if parse_field(name).path == path:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from embcli import Recipe, Record, Store
 from embcli.errors import UsageError
 from embcli.store import filters
+from embcli.store.fields import Field
 from embcli.store.where import compile_where, name_of, parse_field
 
 RECIPE = Recipe({"model": "m", "dim": 1, "normalized": True, "maps": []})
@@ -213,7 +214,7 @@ def test_making_and_dropping(store):
 
 @pytest.mark.parametrize("path", PATHS)
 def test_names_are_read_as_they_are_written(path):
-    dollar = "$" + "".join(f'."{part}"' for part in path)
+    dollar = Field(path).path
     assert parse_field(name_of(dollar)).path == dollar
 
 
@@ -221,3 +222,15 @@ def test_metadata_in_a_store_are_json(store):
     """What the oracle of these tests relies on."""
     (meta,) = store._db.one("SELECT meta FROM records LIMIT 1")
     assert json.loads(meta) == {"n": 0, "s": "s0", "b": True}
+
+
+@pytest.mark.parametrize("name", ["back\\slash", "line\nbreak", "tab\t", "\x1f", "\\u0041", "\x7f"])
+def test_names_that_json_escapes_are_found(home, name):
+    with Store("a.db") as store:
+        collection = store.create_collection("default", RECIPE)
+        write(collection, [{name: 5}, {name: 6}, {"back": {"slash": 5}}])
+        assert found(collection, f"`{name}` = 5") == [1]
+        store.create_index(f"`{name}`")
+        assert found(collection, f"`{name}` >= 5") == [1, 2]
+        (index,) = store.indexes()
+        assert parse_field(index.field).path == parse_field(f"`{name}`").path
