@@ -197,6 +197,15 @@ class Header:
         if not possible:
             raise ValueError
 
+    def effort(self, filtered: bool) -> int | None:
+        """Tell how far the index has to be searched, as far as that was measured.
+
+        With a filter no less far than without: what was measured with one may have been compared
+        one by one, whatever the effort.
+        """
+        names = ("effort", "filtered_effort") if filtered else ("effort",)
+        return max((self.facts[name] for name in names if name in self.facts), default=None)
+
     def changed(self, **changes: Any) -> Self:
         """Give a header that differs in this."""
         return replace(self, **changes)

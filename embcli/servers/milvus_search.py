@@ -244,9 +244,8 @@ class MilvusSearch:
         return sought.threshold is not None and least + _SLACK < sought.threshold
 
     def _effort(self, condition: str) -> int:
-        facts = self._collection.header.facts
-        known = facts.get("filtered_effort" if condition else "effort", facts.get("effort"))
-        return int(self._sought.effort or known or (_FILTERED_EFFORT if condition else _EFFORT))
+        known = self._collection.header.effort(bool(condition))
+        return self._sought.effort or known or (_FILTERED_EFFORT if condition else _EFFORT)
 
     def _cosines(self, rows: Sequence[Row], queries: NDArray[np.float64]) -> NDArray[np.float64]:
         """Compare rows with one query, shape (n,), or several, shape (n, m), as a store does."""

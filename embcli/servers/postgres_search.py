@@ -132,7 +132,8 @@ class Search:
     def _by_index(self, queries: Sequence[int]) -> dict[int, list[_Near]]:
         """Search by the index; queries of which it does not find enough are left out."""
         wanted = self._rows_wanted
-        effort = min(max(self._sought.effort or self._effort_known, wanted), EFFORTS[-1])
+        known = self._sought.effort or self._header.effort(self._filtered) or _EFFORT
+        effort = min(max(known, wanted), EFFORTS[-1])
         found: dict[int, list[_Near]] = {}
         while queries:
             self._set(_BY_INDEX | {"hnsw.ef_search": str(effort), **self._going_on})
@@ -148,17 +149,6 @@ class Search:
             queries, effort = short, EFFORTS[-1]
             wanted *= 1 if self._filtered else 4
         return found
-
-    @property
-    def _effort_known(self) -> int:
-        """How far the index has to be searched, as far as that was measured.
-
-        With a filter no less far than without: what was measured with one may have been compared
-        one by one, whatever the effort.
-        """
-        names = ("effort", "filtered_effort") if self._filtered else ("effort",)
-        facts = self._header.facts
-        return max((facts[name] for name in names if name in facts), default=_EFFORT)
 
     @property
     def _going_on(self) -> dict[str, str]:
