@@ -4,6 +4,7 @@ import os
 import pkgutil
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -186,6 +187,7 @@ def run_program() -> NoReturn:
         )
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _signal_again
     sys.exit(main())
 
 
@@ -250,6 +252,20 @@ def _check_characters(words: Sequence[str]) -> None:
 
 class _Terminated(SystemExit):
     """SIGTERM: leave in good order."""
+
+
+def _signal_again(lost: "sys.UnraisableHookArgs") -> None:
+    """Repeat a signal that fell into a destructor, which keeps exceptions to itself."""
+    if isinstance(lost.exc_value, KeyboardInterrupt | _Terminated):
+        interrupted = isinstance(lost.exc_value, KeyboardInterrupt)
+        number = signal.SIGINT if interrupted else signal.SIGTERM
+        # Later, when this function, which would lose it as well, has ended.
+        main_thread = threading.main_thread().ident
+        again = threading.Timer(0.05, signal.pthread_kill, [main_thread, number])
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -135,6 +135,24 @@ def test_a_signal_keeps_what_was_committed(big, home, number):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_falls_into_a_destructor_is_not_lost(number):
+    program = f"""
+import signal, time
+from embcli import cli
+class Destroyed:
+    def __del__(self):
+        signal.raise_signal({int(number)})
+def command(*_, **__):
+    Destroyed()
+    time.sleep(20)
+cli._command = lambda *_, **__: type("", (), {{"main": command}})()
+cli.run_program()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (128 + number, "interrupted\n")
+
+
 def test_killed_dozens_of_times_then_finished(big, home):
     """However often it is killed, the store is sound and ends as if it had never been."""
     began = time.monotonic()
