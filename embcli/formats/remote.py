@@ -14,7 +14,7 @@ from embcli.errors import EmbcliError, InputError, ModelError, UnreadableError, 
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _URLS = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s'"<>()]+""")
-_FILE_PROTOCOLS = ("http", "https")
+_WEB = ("http", "https")
 # What filesystems call that which changes whenever a file does, the surest first.
 _MARKS = (
     "ETag", "etag", "md5Hash", "Content-MD5", "Digest", "checksum", "mtime", "modified",
@@ -28,6 +28,11 @@ def is_url(name: str | os.PathLike[str]) -> bool:
     return _URL.match(os.fspath(name)) is not None
 
 
+def is_on_web(url: str) -> bool:
+    """Whether a URL is read over HTTP."""
+    return _scheme(url) in _WEB
+
+
 def without_secrets(name: str | os.PathLike[str]) -> str:
     """Leave out of a URL what may be secret: passwords, and in HTTP users, queries and fragments.
 
@@ -37,7 +42,7 @@ def without_secrets(name: str | os.PathLike[str]) -> str:
     if not is_url(name):
         return name
     scheme, _, rest = name.partition("://")
-    on_web = scheme.lower() in _FILE_PROTOCOLS
+    on_web = is_on_web(name)
     if on_web:
         rest = re.split("[?#]", rest, maxsplit=1)[0]
     authority, slash, path = rest.partition("/")
@@ -151,7 +156,7 @@ def open_url(url: str) -> io.BufferedReader:
     """
     with reaching(url):
         filesystem, path = open_filesystem(url)
-        if _scheme(url) in _FILE_PROTOCOLS and not _gives_ranges(url):
+        if is_on_web(url) and not _gives_ranges(url):
             # This server gives a file only from its beginning to its end.
             file = _File(filesystem.open(path, "rb", block_size=0), seekable=False)
         else:
@@ -249,7 +254,7 @@ def find_files(url: str) -> list[str]:
     """
     with reaching(url):
         filesystem, path = open_filesystem(url)
-        if _scheme(url) in _FILE_PROTOCOLS:  # a question mark is no pattern there
+        if is_on_web(url):  # a question mark is no pattern there
             return [url]
         if any(sign in path for sign in "*?["):
             found = [name for name in filesystem.glob(path) if filesystem.isfile(name)]

@@ -472,6 +472,9 @@ def test_a_server_that_gives_no_ranges(home):
         encode_parts(plan, encoder)
         with pytest.raises(InputError, match=r"gone\.jsonl: no such file"):
             plan_of([url.replace("/a.", "/gone.")], "other")
+        # A folder whose URL is signed.
+        signed = url.replace("/a.jsonl", "/parts/?token=secret")
+        assert gather_parts(signed, db="signed.db").added == 30
         server.shutdown()
     assert notes[0] == f"{url} cannot be cut: it is one part"
     assert gather_parts("parts").added == 30

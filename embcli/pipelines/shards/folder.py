@@ -11,7 +11,14 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from embcli.errors import InputError, UsageError
-from embcli.formats.remote import is_missing, is_url, open_filesystem, reaching, without_secrets
+from embcli.formats.remote import (
+    is_missing,
+    is_on_web,
+    is_url,
+    open_filesystem,
+    reaching,
+    without_secrets,
+)
 
 
 class Folder(Protocol):
@@ -209,6 +216,7 @@ class _RemoteFolder:
     def __init__(self, name: str, make: bool) -> None:
         self.where = name.rstrip("/")
         self.name = without_secrets(self.where)
+        self._on_web = is_on_web(self.where)
         with reaching(self.name):
             self._files, self._path = open_filesystem(self.where)
             if make:
@@ -227,7 +235,9 @@ class _RemoteFolder:
             raise UsageError(f"cannot write {error.message}", error.hint) from error
 
     def _at(self, name: str) -> str:
-        return f"{self._path.rstrip('/')}/{name}"
+        # Over HTTP the path is the URL; behind it may stand what lets in.
+        path, mark, query = self._path.partition("?") if self._on_web else (self._path, "", "")
+        return f"{path.rstrip('/')}/{name}{mark}{query}"
 
     def read(self, name: str) -> bytes | None:
         with reaching(f"{self.name}/{name}"):
