@@ -45,6 +45,7 @@ class Address:
     url : str
         As it was given, with what is secret in it.
     host : str
+        The first, if there are several.
     port : int or None
     user, password : str or None
     path : str
@@ -79,7 +80,8 @@ class Address:
             )
         try:
             parts = urlsplit(url)
-            port = parts.port
+            several = "," in parts.netloc.rpartition("@")[2]  # as libpq takes them: h1:1,h2:2
+            port = None if several else parts.port
             pairs = parse_qsl(parts.query, keep_blank_values=True)
             whole = "://" in url and not parts.fragment and len(dict(pairs)) == len(pairs)
         except ValueError:

@@ -665,6 +665,12 @@ def test_schemes_are_taken_in_any_case(server, database):  # noqa: F811
         connect(url.replace("://", ":/"))
 
 
+def test_of_several_hosts_the_first_that_answers_is_taken(server, database):  # noqa: F811
+    url = server.url(database).replace("@127.0.0.1:", "@127.0.0.1:1,127.0.0.1:")
+    with connect(url) as host:
+        assert host.product.startswith("PostgreSQL")
+
+
 def test_a_socket_that_is_not_there_is_named():
     with pytest.raises(StoreError, match=r"/nowhere/\.s\.PGSQL\.5432: No such file") as failure:
         connect("postgresql:///d?host=/nowhere&port=5432")

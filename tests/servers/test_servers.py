@@ -395,6 +395,8 @@ def test_addresses_are_taken_apart():
     assert (address.password, address.path) == ("p@ss", "my db")
     assert address.options == {"table": "t", "sslmode": "require"}
     assert str(address) == "postgresql://me:***@h:5433/my%20db?table=t&sslmode=require"
+    several = Address.parse("postgresql://me@h1:1,h2:2/db")
+    assert (several.host, several.port, several.path) == ("h1", None, "db")
     for url, shown in (
         ("milvus://h/c?token=abc&x=1", "milvus://h/c?token=***&x=1"),
         ("postgresql://h/c?PASSWORD=abc", "postgresql://h/c?PASSWORD=***"),
