@@ -26,6 +26,15 @@ _KEEPALIVES = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+_SETTINGS = {
+    # What is compiled for a filter takes longer than the filter.
+    "jit": "off",
+    "standard_conforming_strings": "on",
+    # The server looks, too: whoever's machine has died would keep its locks for hours.
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "6",
+}
 # Of a URL: the first is not libpq's, and the second no keyword of it but taken by it.
 _OWN_OPTIONS = {"table", "ssl"}
 _FORM = "postgresql://USER@HOST/DATABASE?table=NAME"
@@ -80,13 +89,13 @@ class Session:
             raise self._refused(error) from None
         try:
             with self.guarded():
-                # What is compiled for a filter takes longer than the filter.
+                # Nought would be without end.
+                wait = max(1, round(1000 * seconds_to_wait()))
+                settings = {**_SETTINGS, "lock_timeout": f"{wait}ms"}
                 connection.execute(
-                    "SELECT set_config('jit', 'off', false), "
-                    "set_config('standard_conforming_strings', 'on', false), "
-                    "set_config('lock_timeout', %s, false)",
-                    # Nought would be without end.
-                    (f"{max(1, round(1000 * seconds_to_wait()))}ms",),
+                    "SELECT set_config(name, value, false) "
+                    "FROM unnest(%s::text[], %s::text[]) AS settings (name, value)",
+                    (list(settings), list(settings.values())),
                 )
         except StoreError:
             connection.close()

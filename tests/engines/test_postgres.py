@@ -665,6 +665,11 @@ def test_schemes_are_taken_in_any_case(server, database):  # noqa: F811
         connect(url.replace("://", ":/"))
 
 
+def test_the_server_looks_whether_clients_are_there(server, database):  # noqa: F811
+    with connect(server.url(database)) as host:
+        assert host._session.row("SHOW tcp_keepalives_idle") == ("60",)
+
+
 def test_of_several_hosts_the_first_that_answers_is_taken(server, database):  # noqa: F811
     url = server.url(database).replace("@127.0.0.1:", "@127.0.0.1:1,127.0.0.1:")
     with connect(url) as host:
