@@ -71,6 +71,8 @@ def search_server(
         filter.
     InputError, StoreError, ModelError, NothingFoundError
     """
+    import numpy as np
+
     if sum(item is not None for item in (query, like, like_file)) != 1:
         raise UsageError("give one of a query, the id of a record and a file to search like")
     queries = [query] if isinstance(query, str) else list(query or ())
@@ -90,7 +92,8 @@ def search_server(
             found = source.fetch([like])
             if not found.ids:
                 raise NothingFoundError(f"collection {source.name!r} has no record {like!r}")
-            vectors = found.vectors
+            # A text that says something again and again has chunks that are equal.
+            vectors = np.unique(found.vectors, axis=0)
         else:
             encoder = _Encoder(source, options or QueryOptions(), note)
             vectors = (
@@ -107,12 +110,13 @@ def search_server(
 
 
 def _best(results: list[list[ServerHit]], k: int) -> list[ServerHit]:
-    """Of what the vectors of one record have found, each record once."""
+    """Of what the vectors of one record have found, each record once, with its nearest chunk."""
+    every = [hit for of_vector in results for hit in of_vector]
+    every.sort(key=lambda hit: (-hit.score, hit.id, hit.chunk or ()))
     best: dict[str, ServerHit] = {}
-    for hit in (hit for of_vector in results for hit in of_vector):
-        if hit.id not in best or hit.score > best[hit.id].score:
-            best[hit.id] = hit
-    return sorted(best.values(), key=lambda hit: (-hit.score, hit.id))[:k]
+    for hit in every:
+        best.setdefault(hit.id, hit)
+    return list(best.values())[:k]
 
 
 def _hit(rank: int, hit: ServerHit) -> Hit:

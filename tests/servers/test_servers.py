@@ -47,6 +47,26 @@ def contents(db="embcli.db", collection="default"):
     )  # fmt: skip
 
 
+def test_equal_chunks_of_a_record_are_asked_for_once(run, home, disk):
+    """Whichever of them is asked for first, of chunks that are equally near the first is shown."""
+    lines = [
+        {"id": "long", "text": "A ship. Some bread. " * 40},
+        {"id": "both", "text": "Some bread. A ship. A ship."},
+        {"id": "one", "text": "A ship. Rivers."},
+    ]
+    (home / "in.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert run("encode", "in.jsonl", "-q", "--chunk", "sentences=1").code == 0
+    assert run("push", URL).code == 0
+    disk.efforts.clear()
+    there = run("search", "--like", "long", "-d", URL).rows
+    assert len(disk.efforts) == 2
+    here = run("search", "--like", "long", "--exact").rows
+    assert [(row["id"], row["chunk"]) for row in there] == [
+        (row["id"], row["chunk"]) for row in here
+    ]
+    assert [(row["id"], row["chunk"]["number"]) for row in here] == [("both", 0), ("one", 0)]
+
+
 @pytest.mark.parametrize("chunk", [(), ("--chunk", "characters=9,overlap=2")])
 def test_what_is_pushed_and_pulled_is_what_it_was(run, encoded, disk, chunk):
     if chunk:
