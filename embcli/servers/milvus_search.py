@@ -1,13 +1,14 @@
 """Searches in a Milvus collection.
 
 The index gives candidates; cosines are computed here, from the vectors themselves. Where a filter
-leaves few rows, or the index does not lead to enough, all of them are compared: what is far from
-the query is found as well as what is near it.
+leaves few rows, the index does not lead to enough, or would give no fewer than there are, all of
+them are compared: what is far from the query is found as well as what is near it.
 """
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,26 @@ _KEYS_AT_ONCE = 4096
 # The index computes with float32, and gives equal rows in any order: it must come past what is
 # wanted by some rows, and by this much, before nothing it has not given can tie.
 _SPARE, _SLACK = 16, 1e-6
+# Of the rows found so many that belong to one record, and a quarter of them, are in the way.
+_MANY = 50
 
 Best = dict[str, tuple[float, Row]]
+
+
+class _Near(NamedTuple):
+    """What the index gives for a query.
+
+    Attributes
+    ----------
+    rows : list of dict
+    cosines : array, shape (n,)
+    least : float or None
+        The most that the cosine of another row can be; None if there is none.
+    """
+
+    rows: list[Row]
+    cosines: NDArray[np.float64]
+    least: float | None
 
 
 class MilvusSearch:
@@ -60,6 +79,8 @@ class MilvusSearch:
         self._infix = infix
         self._queries = unit(sought.vectors)
         self._dim = collection.header.recipe.dim
+        # Rows that meet the condition, once they were counted.
+        self._held: int | None = None
 
     def hits(self) -> list[list[ServerHit]]:
         """Search."""
@@ -70,7 +91,8 @@ class MilvusSearch:
         condition = self._condition()
         if condition is None:
             return [[] for _ in queries]
-        if sought.exact or sought.k + len(sought.without) > _WINDOW // 2:
+        condition = _but_for(condition, sought.without)
+        if sought.exact or sought.k > _WINDOW // 2:
             return self._with_texts(self._scanned(condition))
         return self._with_texts(self._indexed(condition))
 
@@ -126,56 +148,74 @@ class MilvusSearch:
         """Compare queries with rows, in which records are whole, and keep what may be best."""
         if not rows:
             return
-        most = self._sought.k + len(self._sought.without)
+        most = self._sought.k
         rows.sort(key=lambda row: str(row["record"]))
         ids = np.array([row["record"] for row in rows], object)
         starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
         ends = np.append(starts[1:], len(rows))
-        cosines = self._cosines(rows, queries)
-        highest = np.maximum.reduceat(cosines, starts, axis=0)
-        for column, found in enumerate(best):
-            of_records = highest[:, column]
-            least = np.partition(of_records, -most)[-most] if len(of_records) > most else -2.0
-            for record in np.flatnonzero(of_records >= least).tolist():
-                part = slice(starts[record], ends[record])
-                _keep(found, rows[part], cosines[part, column])
-            if len(found) > 4 * most:
-                kept = sorted(found.items(), key=_rank)[:most]
-                found.clear()
-                found.update(kept)
+        vectors = self._taken(rows)
+        at_once = max(1, _FEW_BYTES // (8 * len(rows)))
+        for first in range(0, len(best), at_once):
+            some = slice(first, first + at_once)
+            cosines = _cosines(vectors, queries[some])
+            highest = np.maximum.reduceat(cosines, starts, axis=0)
+            for column, found in enumerate(best[some]):
+                of_records = highest[:, column]
+                least = np.partition(of_records, -most)[-most] if len(of_records) > most else -2.0
+                for record in np.flatnonzero(of_records >= least).tolist():
+                    part = slice(starts[record], ends[record])
+                    _keep(found, rows[part], cosines[part, column])
+                if len(found) > 4 * most:
+                    _prune(found, most)
 
     def _indexed(self, condition: str) -> list[Best]:
-        """Ask the index for more and more rows, until there are enough records among them."""
-        sought = self._sought
+        """Ask the index for more and more rows, until there are enough records among them.
+
+        Of Lite, which compares with all rows whatever the condition, those of other records are
+        asked for instead where one record has very many.
+        """
         best: list[Best] = [{} for _ in self._queries]
-        open_, unfinished = list(range(len(best))), list[int]()
-        limit = sought.k + len(sought.without) + _SPARE
-        if self._collection.header.chunking is not None:
-            limit *= 2
         slices = self._slices(condition)
-        if not slices:
-            open_, unfinished = [], open_
-        while open_:
-            limit = min(limit, _WINDOW)
-            found = self._nearest(open_, limit, condition, slices)
+        first = self._sought.k + _SPARE
+        if self._collection.header.chunking is not None:
+            first *= 2
+        # By how many rows to ask for, and the records of which no more has to be known.
+        asked = {(first, frozenset[str]()): list(range(len(best)))}
+        unfinished: list[int] = []
+        while asked:
+            limit, known = next(iter(asked))
+            numbers = asked.pop((limit, known))
+            if not slices or self._are_all(condition, limit * len(numbers)):
+                unfinished += numbers
+                continue
             waiting = []
-            for number, (rows, least) in zip(open_, found, strict=True):
-                _keep(best[number], rows, self._cosines(rows, self._queries[number]))
-                if not self._is_enough(best[number], least):
-                    waiting.append((number, least))
-            if limit == _WINDOW or 16 * limit * len(waiting) * self._dim > _FEW_BYTES:
+            among = [_but_for(each, known) for each in slices]
+            at_once = max(1, _FEW_BYTES // (4 * self._dim * limit))
+            for start in range(0, len(numbers), at_once):
+                some = numbers[start : start + at_once]
+                for number, near in zip(some, self._nearest(some, limit, among), strict=True):
+                    _keep(best[number], near.rows, near.cosines)
+                    if not self._is_enough(best[number], near.least):
+                        waiting.append((number, near.least, self._owners(near, best[number])))
+                    _prune(best[number], self._sought.k)
+            further = 4 * limit * len(waiting)
+            if limit == _WINDOW or (
+                4 * further * self._dim > _FEW_BYTES and not self._are_all(condition, further)
+            ):
                 # Where ever more rows tie, those that were seen have to do.
                 waiting = [
-                    (number, least)
-                    for number, least in waiting
-                    if not self._is_enough(best[number], least, ties=False)
+                    each
+                    for each in waiting
+                    if not self._is_enough(best[each[0]], each[1], ties=False)
                 ]
-            open_ = []
-            for number, least in waiting:
-                # There are no more rows, or nothing leads to them.
-                is_over = least is None or limit == _WINDOW
-                (unfinished if is_over else open_).append(number)
-            limit *= 4
+            for number, least, owners in waiting:
+                if owners:
+                    asked.setdefault((first, known | owners), []).append(number)
+                elif least is None or limit == _WINDOW:
+                    # There are no more rows, or nothing leads to them.
+                    unfinished.append(number)
+                else:
+                    asked.setdefault((min(4 * limit, _WINDOW), known), []).append(number)
         if unfinished:
             whole = self._compared_few(condition, unfinished)
             if whole is None:
@@ -183,6 +223,23 @@ class MilvusSearch:
             for number, of_query in zip(unfinished, whole, strict=True):
                 best[number] = of_query
         return best
+
+    def _are_all(self, condition: str, rows: int) -> bool:
+        """Whether answers with so many rows have no fewer than there are to be compared."""
+        if rows <= _WINDOW:
+            return False
+        if self._held is None:
+            self._held = self._collection.count(condition, strong=self._sought.strong)
+        return self._held <= min(rows, _MOST_COMPARED)
+
+    def _owners(self, near: "_Near", best: Best) -> frozenset[str]:
+        """Give the records that have very many of the rows, and whose nearest is among these."""
+        if not self._collection.lite or near.least is None:
+            return frozenset()
+        many = max(_MANY, len(near.rows) // 4)
+        counts = Counter(row["record"] for row in near.rows)
+        least = near.least + _SLACK
+        return frozenset(id for id, n in counts.items() if n >= many and best[id][0] >= least)
 
     def _slices(self, condition: str) -> list[str]:
         """Divide a condition into some that Milvus evaluates better.
@@ -192,7 +249,7 @@ class MilvusSearch:
         keys a filter becomes several that leave less. There are none where so few rows are left
         that they had better be read.
         """
-        if not condition or self._collection.lite:
+        if self._sought.where is None or self._collection.lite:
             return [condition]
         strong = self._sought.strong
         held, rows = (self._collection.count(each, strong=strong) for each in (condition, ""))
@@ -209,33 +266,31 @@ class MilvusSearch:
         ]
 
     def _nearest(
-        self, numbers: Sequence[int], limit: int, condition: str, slices: Sequence[str]
-    ) -> list[tuple[list[Row], float | None]]:
-        """Ask the index for the nearest rows of some queries.
-
-        With them comes the most that the cosine of another row can be; None if there is none.
-        """
-        rows: list[list[Row]] = [[] for _ in numbers]
-        least: list[float | None] = [None] * len(rows)
-        for each in slices:
-            found = self._collection.nearest(
-                self._sought.vectors[list(numbers)], limit, self._effort(condition), each, _FIELDS,
+        self, numbers: Sequence[int], limit: int, conditions: Sequence[str]
+    ) -> list["_Near"]:
+        """Ask the index for the nearest rows of some queries, by each of the conditions."""
+        found = [_Near([], np.empty(0), None) for _ in numbers]
+        for condition in conditions:
+            answer = self._collection.nearest(
+                self._sought.vectors[list(numbers)], limit, self._effort(), condition, _FIELDS,
                 strong=self._sought.strong,
             )  # fmt: skip
-            for place, (number, of_query) in enumerate(zip(numbers, found, strict=True)):
-                rows[place] += of_query
-                if len(of_query) >= limit:
-                    last = float(self._cosines(of_query, self._queries[number]).min())
-                    before = least[place]
-                    least[place] = last if before is None else max(before, last)
-        return list(zip(rows, least, strict=True))
+            for place, (number, rows) in enumerate(zip(numbers, answer, strict=True)):
+                cosines = _cosines(self._taken(rows), self._queries[number])
+                before, least = found[place], None
+                if len(rows) >= limit:
+                    least = float(cosines.min())
+                found[place] = _Near(
+                    before.rows + rows,
+                    np.concatenate([before.cosines, cosines]),
+                    max((each for each in (before.least, least) if each is not None), default=None),
+                )
+        return found
 
     def _is_enough(self, best: Best, least: float | None, *, ties: bool = True) -> bool:
         """Whether no row that was not seen can be among the best, or tie with the last of them."""
         sought = self._sought
-        cosines = sorted(
-            (cosine for id, (cosine, _) in best.items() if id not in sought.without), reverse=True
-        )
+        cosines = sorted((cosine for cosine, _ in best.values()), reverse=True)
         enough = len(cosines) >= sought.k
         if least is None:
             return enough
@@ -243,24 +298,24 @@ class MilvusSearch:
             return True
         return sought.threshold is not None and least + _SLACK < sought.threshold
 
-    def _effort(self, condition: str) -> int:
-        known = self._collection.header.effort(bool(condition))
-        return self._sought.effort or known or (_FILTERED_EFFORT if condition else _EFFORT)
+    def _effort(self) -> int:
+        filtered = self._sought.where is not None
+        known = self._collection.header.effort(filtered)
+        return self._sought.effort or known or (_FILTERED_EFFORT if filtered else _EFFORT)
 
-    def _cosines(self, rows: Sequence[Row], queries: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Compare rows with one query, shape (n,), or several, shape (n, m), as a store does."""
+    def _taken(self, rows: Sequence[Row]) -> NDArray[np.float64]:
+        """Take the vectors out of rows, at length 1: rows that are kept have no need of them."""
         vectors = unit(matrix(rows, self._dim))
-        cosines: NDArray[np.float64] = (vectors @ queries.T).round(DECIMALS) + 0.0
-        return cosines
+        for row in rows:
+            del row["vector"]
+        return vectors
 
     def _with_texts(self, found: list[Best]) -> list[list[ServerHit]]:
         """Choose the best records of each query, and read their texts."""
         sought = self._sought
         chosen = []
         for best in found:
-            ranked = sorted(
-                (each for each in best.items() if each[0] not in sought.without), key=_rank
-            )
+            ranked = sorted(best.items(), key=_rank)
             if sought.threshold is not None:
                 ranked = [each for each in ranked if each[1][0] >= sought.threshold]
             chosen.append(ranked[: sought.k])
@@ -292,6 +347,27 @@ def _keep(best: Best, rows: Sequence[Row], cosines: NDArray[np.float64]) -> None
         before = best.get(row["record"])
         if before is None or (cosine, -row["chunk"]) > (before[0], -before[1]["chunk"]):
             best[row["record"]] = cosine, row
+
+
+def _cosines(vectors: NDArray[np.float64], queries: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compare vectors with one query, shape (n,), or several, shape (n, m), as a store does."""
+    cosines: NDArray[np.float64] = (vectors @ queries.T).round(DECIMALS) + 0.0
+    return cosines
+
+
+def _prune(best: Best, most: int) -> None:
+    if len(best) > most:
+        kept = sorted(best.items(), key=_rank)[:most]
+        best.clear()
+        best.update(kept)
+
+
+def _but_for(condition: str, ids: Collection[str]) -> str:
+    """Leave the rows of some records out of a condition."""
+    if not ids:
+        return condition
+    others = f"rid not in [{', '.join(literal(record_key(id)) for id in sorted(ids))}]"
+    return f"({condition}) and {others}" if condition else others
 
 
 def _rank(item: tuple[str, tuple[float, Row]]) -> tuple[float, str]:

@@ -488,6 +488,112 @@ def test_ties_of_many_queries_are_not_followed_to_the_end(made, monkeypatch):
     assert len(asked) == 1
 
 
+def with_long_records(made, rng, counts, dim=16, names=None):
+    """A collection in which records have so many chunks, each record's nearly alike."""
+    counts = np.array(counts)
+    centres = rng.normal(size=(len(counts), dim))
+    starts = counts.cumsum() - counts
+    vectors = np.repeat(centres, counts, axis=0) + 0.01 * rng.normal(size=(counts.sum(), dim))
+    # Some are equal, within records and across them.
+    equal = rng.choice(len(vectors), len(vectors) // 4)
+    vectors[equal] = vectors[rng.choice(len(vectors), len(equal))]
+    vectors = vectors.astype(np.float32)
+    ids = names or [f"{n:03}" for n in rng.permutation(len(counts))]
+    spans = [np.array([[2 * n, 2 * n + 2] for n in range(count)], np.int64) for count in counts]
+    texts = ["ab" * count for count in counts]
+    metas = [{"part": n % 5} for n in range(len(counts))]
+    collection = made(dim, chunking="chars:2")
+    batch = batch_of(ids, vectors, texts=texts, metas=metas, spans=spans)
+    collection.write(batch, [1] * len(ids))
+    collection.finish([], lambda *_: None)
+
+    def by_hand(query, k, *, threshold=None, without=(), part=None):
+        scores = cosines_of(query[None], vectors)[0]
+        found = []
+        for row, id in enumerate(ids):
+            of_record = scores[starts[row] : starts[row] + counts[row]]
+            chunk = int(of_record.argmax())
+            passes = threshold is None or of_record[chunk] >= threshold
+            if passes and id not in without and part in (None, row % 5):
+                found.append((id, float(of_record[chunk]), chunk))
+        return sorted(found, key=lambda each: (-each[1], each[0]))[:k]
+
+    return collection, batch, by_hand
+
+
+def asked_of(collection, monkeypatch):
+    """Count the rows that the index is asked for."""
+    asked, nearest = [], collection.nearest
+
+    def counted(vectors, limit, *arguments, **options):
+        asked.append(len(vectors) * limit)
+        return nearest(vectors, limit, *arguments, **options)
+
+    monkeypatch.setattr(collection, "nearest", counted)
+    return asked
+
+
+def found_by(collection, sought):
+    return [
+        [(hit.id, hit.score, hit.chunk[0]) for hit in hits] for hits in collection.search(sought)
+    ]
+
+
+def test_a_record_that_has_most_of_the_rows_is_not_asked_for_again(made, server, monkeypatch):
+    rng = np.random.default_rng(8)
+    collection, batch, by_hand = with_long_records(made, rng, [1500, 700, *[2] * 300])
+    asked = asked_of(collection, monkeypatch)
+    ends = batch.counts.cumsum()
+    for query in batch.vectors[[0, ends[0], ends[1]]]:
+        asked.clear()
+        sought = Sought(query[None], 10, strong=True)
+        assert found_by(collection, sought) == [by_hand(query, 10)]
+        # The next 1,500 would lead to no other record.
+        assert sum(asked) < 700 or "Lite" not in server.product
+    # Its own rows are the nearest of all.
+    asked.clear()
+    sought = Sought(batch.vectors[:1], 10, without=frozenset({batch.ids[0]}), strong=True)
+    expected = by_hand(batch.vectors[0], 10, without={batch.ids[0]})
+    assert found_by(collection, sought) == [expected]
+    assert sum(asked) < 700 or "Lite" not in server.product
+
+
+def test_rather_than_ask_for_more_rows_than_there_are_all_are_read(made, monkeypatch):
+    rng = np.random.default_rng(9)
+    collection, batch, by_hand = with_long_records(made, rng, [1500, *[2] * 300])
+    asked = asked_of(collection, monkeypatch)
+    own = frozenset({batch.ids[0]})
+    sought = Sought(batch.vectors[:1500], 10, without=own, strong=True)
+    found = found_by(collection, sought)
+    assert sum(asked) <= 16_384
+    assert found[::50] == [by_hand(query, 10, without=own) for query in batch.vectors[:1500:50]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_records_of_any_length_are_found_as_by_comparing_all(made, monkeypatch, seed):
+    """Ties, thresholds, filters and what is left out, by whichever way."""
+    rng = np.random.default_rng(seed)
+    counts = rng.choice([1, 2, 5, 40, 300], 60, p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    collection, batch, by_hand = with_long_records(made, rng, counts, dim=int(rng.choice([2, 8])))
+    monkeypatch.setattr("embcli.servers.milvus_search._MANY", int(rng.choice([2, 10, 50])))
+    for window in (16_384, 300):
+        monkeypatch.setattr("embcli.servers.milvus_search._WINDOW", window)
+        for _ in range(20):
+            queries = batch.vectors[rng.choice(len(batch.vectors), int(rng.choice([1, 3, 12])))]
+            options = {"without": set(rng.choice(batch.ids, int(rng.choice([0, 0, 1, 3]))))}
+            if rng.random() < 0.3:
+                options["threshold"] = by_hand(queries[0], 7)[-1][1]
+            k = int(rng.choice([1, 3, 10, 100]))
+            part = int(rng.choice(5)) if rng.random() < 0.4 else None
+            where = None if part is None else parse_where(f"part = {part}")
+            sought = Sought(
+                queries, k, where=where, strong=True,
+                **{**options, "without": frozenset(options["without"])},
+            )  # fmt: skip
+            expected = [by_hand(query, k, part=part, **options) for query in queries]
+            assert found_by(collection, sought) == expected
+
+
 def test_an_empty_collection(made):
     collection = made(4)
     assert collection.counts() == (0, 0)
