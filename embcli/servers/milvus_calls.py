@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from embcli.config import TIMEOUT_VARIABLE, seconds_to_wait
 from embcli.errors import EmbcliError, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ class Calls:
     def __call__(self, name: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of `pymilvus.MilvusClient`."""
         timeout = self._timeout
+        if self._was_answered:
+            # It may be busy with what others asked for, also if they are gone.
+            timeout = max(timeout, seconds_to_wait())
         if name in _LONGER:
             timeout = max(timeout, _LONG)
         elif name in _LONGEST_CALLS:
@@ -184,9 +188,11 @@ class Calls:
         if re.search("unavailable|connect|deadline|timeout|channel|unimplemented", lowered):
             if not self._was_answered:
                 return self._stranger(error)
+            hint = "what was written stays; the same command again does the rest"
+            if "deadline" in lowered:
+                hint += f"; of a server that is busy {TIMEOUT_VARIABLE} waits for more seconds"
             return StoreError(
-                f"{self.address}: the server does not answer any more ({message})",
-                hint="what was written stays; the same command again does the rest",
+                f"{self.address}: the server does not answer any more ({message})", hint=hint
             )
         return StoreError(f"{self.address}: {message or type(error).__name__}")
 

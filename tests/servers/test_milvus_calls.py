@@ -55,6 +55,25 @@ def test_failures_are_told_in_one_line_without_passwords(error, cause, message):
     assert "t0ken" not in said
 
 
+def test_a_server_that_is_busy_is_waited_for(monkeypatch):
+    """Lite answers nobody while it does what one that was killed had asked for."""
+
+    class Client:
+        def __getattr__(self, name):
+            return lambda *_, timeout: timeout
+
+    calls = Calls.__new__(Calls)
+    calls._client, calls._timeout, calls._was_answered = Client(), 10.0, False
+    # What has never answered may be something else.
+    assert calls("get_server_version") == 10
+    calls._was_answered = True
+    assert (calls("describe_collection"), calls("query")) == (30, 60)
+    monkeypatch.setenv("EMBCLI_TIMEOUT", "120")
+    assert (calls("describe_collection"), calls("query"), calls("flush")) == (120, 120, 3600)
+    assert "EMBCLI_TIMEOUT" in told(Exception("Deadline Exceeded")).hint
+    assert "EMBCLI_TIMEOUT" not in told(Refusal("failed to connect")).hint
+
+
 @pytest.mark.parametrize(
     ("reason", "message"),
     [
