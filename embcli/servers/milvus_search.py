@@ -293,7 +293,8 @@ class MilvusSearch:
         cosines = sorted((cosine for cosine, _ in best.values()), reverse=True)
         enough = len(cosines) >= sought.k
         if least is None:
-            return enough
+            # Lite has given all rows; another's index may not lead to all.
+            return enough or self._collection.lite
         if enough and cosines[sought.k - 1] >= (least + _SLACK if ties else least):
             return True
         return sought.threshold is not None and least + _SLACK < sought.threshold
