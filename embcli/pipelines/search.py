@@ -358,11 +358,12 @@ def _filter(collection: Collection, where: str, note: Callable[[str], None]) -> 
 
 
 def _vectors_of(collection: Collection, id: str) -> "NDArray[np.float32]":
-    """Fetch the vectors of one record, one for each of its chunks, shape (n, dim)."""
+    """Fetch the vectors of one record, those of its chunks, each once: shape (n, dim)."""
     import numpy as np
 
     (chunks,) = collection.chunks([id])
-    return np.stack([chunk.vector for chunk in chunks])
+    # A text that says something again and again has chunks that are equal.
+    return np.unique(np.stack([chunk.vector for chunk in chunks]), axis=0)
 
 
 def _holder(store: Store, via: "Via", id: str) -> Collection:
