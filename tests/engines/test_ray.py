@@ -220,13 +220,9 @@ def test_a_part_that_costs_every_worker_is_given_up(cluster, home, run):
         "encode", source, "--to", "parts/", "--engine", "ray", "--address", cluster.address,
         "--workers", 1, "-q",
     )  # fmt: skip
-    killed = set()
 
     def reap():
-        for process in cluster.workers():
-            if process.pid not in killed and process.cpu_times().user > 1.5:
-                process.kill()
-                killed.add(process.pid)
+        kill_at_a_part(cluster)
         return job.poll() is not None
 
     wait_until(reap)
