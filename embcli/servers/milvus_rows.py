@@ -1,7 +1,6 @@
 """Records as rows of a Milvus collection, and back."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from embcli.errors import InputError, StoreError
 from embcli.formats.jsonl import DECODER
 from embcli.servers import joined, rows_of
 from embcli.servers.milvus_where import Flattener
+from embcli.store.records import HASH
 
 if TYPE_CHECKING:
     from embcli.store.collection import Batch
@@ -158,7 +158,7 @@ def _check_written(chunks: Sequence[Row], chunked: bool, where: str) -> None:
     """Refuse the chunks of a record if others than embcli have changed it."""
     first = chunks[0]
     metadata(first, where)
-    if not re.fullmatch("[0-9a-f]{16,}", first["hash"]):
+    if not HASH.fullmatch(first["hash"]):
         raise _changed(first, "its hash is not hexadecimal", where)
     if not first["pk"].startswith(record_key(first["record"])):
         raise _changed(first, "its key is not that of its id", where)

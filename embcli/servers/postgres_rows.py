@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from embcli.errors import StoreError
 from embcli.servers import joined, rows_of
 from embcli.store.collection import Batch
+from embcli.store.records import HASH
 
 # What they are sent as: bytes are sent as they are, whatever type of PostgreSQL they mean.
 COLUMNS = {
@@ -46,7 +46,6 @@ TYPES = {
 READ = "id, text, stored_meta, source, hash, chunk, chunk_start, chunk_end, embedding"
 _TYPES = {"float32": ">f4", "float16": ">f2"}
 _JSONB_VERSION = b"\x01"
-_HASH = re.compile("[0-9a-f]{16,}")
 
 
 def key_of(id: str) -> bytes:
@@ -94,7 +93,7 @@ def from_rows(
             raise _spoilt(id, where, f"chunk {number} is not there as it was written")
         if number == 0:
             meta_of(id, row["text"], row["meta"], where)
-            if row["source"] is None or not _HASH.fullmatch(row["hash"] or ""):
+            if row["source"] is None or not HASH.fullmatch(row["hash"] or ""):
                 raise _spoilt(id, where, "its source or its hash is not what was written")
     return joined(described, unpacked([row[-1] for row in rows], dim, dtype), chunked)
 

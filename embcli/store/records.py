@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+# What a record's hash looks like, wherever it comes back from.
+HASH = re.compile("[0-9a-f]{16,}")
 
 
 @dataclass(frozen=True)

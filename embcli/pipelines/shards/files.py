@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from embcli.formats.vectors.meta_columns import MetaColumn
 from embcli.pipelines.encode_to import Sink
 from embcli.store import Chunks, Record
 from embcli.store.collection import Batch
+from embcli.store.records import HASH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,7 +25,6 @@ _ROWS_PER_GROUP = 4096
 _TEXTS = ("id", "text", "meta", "source", "hash")
 _LONG = ("text", "meta")
 _SPANS = ("chunk", "start", "end")
-_HASH = re.compile("[0-9a-f]{16,}")
 
 
 class PartFile(Sink):
@@ -226,7 +225,7 @@ def _columns(rows: Any) -> tuple[list[str], list[str], list[str], list[str], lis
     ids, texts, metas, sources, hashes = (rows.column(name).to_pylist() for name in _TEXTS)
     if len(set(ids)) < len(ids):
         raise ValueError("an id repeats")
-    if not all(map(_HASH.fullmatch, hashes)):
+    if not all(map(HASH.fullmatch, hashes)):
         raise ValueError("a hash is not hexadecimal")
     if not all(isinstance(json.loads(meta), dict) for meta in metas):
         raise ValueError("metadata are no JSON object")
